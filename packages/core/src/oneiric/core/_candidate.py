@@ -1,0 +1,151 @@
+"""Candidate: one implementation on offer for a key."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Final
+
+from oneiric.core._key import Key
+from oneiric.core._names import check_domain, check_name
+from oneiric.core.errors import InvalidCandidateError
+from oneiric.core.security import is_factory_string
+
+__all__ = ["BUILTIN_DOMAINS", "Candidate", "CandidateSource", "Factory"]
+
+#: Domains with a bridge of their own; any other lower-case name is a custom domain.
+BUILTIN_DOMAINS: Final = ("adapter", "service", "task", "event", "workflow", "action")
+
+type Factory = Callable[..., Any] | str
+
+_EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class CandidateSource(StrEnum):
+    """Where a candidate came from; the values are those of published manifests and snapshots."""
+
+    LOCAL_PKG = "local_pkg"
+    ENTRY_POINT = "entry_point"
+    REMOTE_MANIFEST = "remote_manifest"
+    MANUAL = "manual"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Candidate:
+    """One implementation on offer: what it stands for, how it is made, and what decides its rank.
+
+    Its identity is ``(domain, key, provider, origin)``; two candidates are equal only if they are the same object.
+
+    Attributes:
+        domain: A built-in domain, or any lower-case name.
+        key: What it implements, such as ``"cache"``.
+        provider: Its own name among the candidates of the key, such as ``"redis"``.
+        factory: Called to make an instance, or ``"module:attr"`` that names such a callable. It is called
+            ``factory(settings, **needs)``, without ``settings`` when there is no ``settings_model``.
+        priority: Rank among the candidates of the key, highest first; None asks the path heuristic, which says 0
+            where it knows nothing.
+        stack_level: Rank among equal priorities, highest first; None counts as 0.
+        source: How it came in.
+        origin: The package, catalogue or manifest digest it came from; `withdraw` goes by it, and
+            ``ONEIRIC_STACK_ORDER`` is matched with it.
+        capabilities: What it can do, asked for by ``resolve(capabilities=…)``.
+        version: Its own version, for people.
+        settings_model: ``"module:Class"`` of the model its settings are validated with.
+        requires_extra: The requirement that brings its SDK, such as ``"oneiric-adapters-cache[redis]"``.
+        opt_in: True when it needs a server, an account or a key: it wins only when selected.
+        requires_python: PEP 440 specifier set, such as ``">=3.13"``.
+        requires_os: ``sys.platform`` names it runs on (``linux``, ``darwin``); empty is any.
+        requires_packages: Requirements such as ``"redis>=6"`` that must be installed.
+        conflicts_with: Requirements of which none may be installed.
+        blocking: True when the factory blocks: it is called in a thread of its own.
+        exclusive: True when two instances cannot exist at once (a port, a single-writer file): it is swapped
+            break-before-make.
+        needs: Parameter name of the factory → key of the component handed in as a live proxy.
+        metadata: Whatever else its domain wants to know; read-only.
+
+    Raises:
+        InvalidCandidateError: A field breaks its rule; the message names both.
+    """
+
+    domain: str
+    key: str
+    provider: str
+    factory: Factory
+    priority: int | None = None
+    stack_level: int | None = None
+    source: CandidateSource = CandidateSource.LOCAL_PKG
+    origin: str = "local"
+    capabilities: tuple[str, ...] = ()
+    version: str | None = None
+    settings_model: str | None = None
+    requires_extra: str | None = None
+    opt_in: bool = False
+    requires_python: str | None = None
+    requires_os: tuple[str, ...] = ()
+    requires_packages: tuple[str, ...] = ()
+    conflicts_with: tuple[str, ...] = ()
+    blocking: bool = False
+    exclusive: bool = False
+    needs: Mapping[str, Key[Any]] = _EMPTY
+    metadata: Mapping[str, Any] = _EMPTY
+
+    def __post_init__(self) -> None:
+        check_domain(self.domain)
+        check_name("key", self.key)
+        check_name("provider", self.provider)
+        factory = self.factory
+        if isinstance(factory, str):
+            if not is_factory_string(factory):
+                raise InvalidCandidateError("factory", f"must read 'module:attr', not {factory[:80]!r}", str(self))
+        elif not callable(factory):
+            raise InvalidCandidateError("factory", f"must be callable or 'module:attr', not {factory!r}", str(self))
+        if self.priority is not None and type(self.priority) is not int:
+            raise InvalidCandidateError("priority", f"must be an int or None, not {self.priority!r}", str(self))
+        if self.stack_level is not None and type(self.stack_level) is not int:
+            raise InvalidCandidateError("stack_level", f"must be an int or None, not {self.stack_level!r}", str(self))
+        self._freeze()
+
+    def _freeze(self) -> None:
+        """Make the collections immutable; nothing is copied that already is."""
+        for name in _TUPLE_FIELDS:
+            value = getattr(self, name)
+            if type(value) is not tuple:
+                if isinstance(value, str):
+                    raise InvalidCandidateError(name, f"must be a sequence of strings, not {value!r}", str(self))
+                object.__setattr__(self, name, tuple(value))
+        for name in ("needs", "metadata"):
+            value = getattr(self, name)
+            if type(value) is not MappingProxyType:
+                object.__setattr__(self, name, MappingProxyType(dict(value)))
+        if self.settings_model is not None and not is_factory_string(self.settings_model):
+            raise InvalidCandidateError("settings_model", f"must read 'module:Class', not {self.settings_model!r}")
+        if type(self.origin) is not str or not self.origin or len(self.origin) > 500:
+            raise InvalidCandidateError("origin", "must be a string of 1 to 500 characters", str(self))
+        for parameter, needed in self.needs.items():
+            if not isinstance(needed, Key) or not parameter.isidentifier():
+                raise InvalidCandidateError("needs", f"maps parameter names to keys, not {parameter!r}: {needed!r}")
+
+    @property
+    def identity(self) -> tuple[str, str, str, str]:
+        """``(domain, key, provider, origin)``: registering the same identity again replaces the row."""
+        return (self.domain, self.key, self.provider, self.origin)
+
+    def __str__(self) -> str:
+        return f"{self.domain}:{self.key}/{self.provider}"
+
+    def __repr__(self) -> str:
+        stated = [f"{self.domain}:{self.key}/{self.provider}", f"origin={self.origin!r}"]
+        stated += [f"{name}={value!r}" for name in ("priority", "stack_level") if (value := getattr(self, name))]
+        return f"<Candidate {' '.join(stated)}>"
+
+    def replace(self, **changes: Any) -> "Candidate":
+        """Return a copy with some fields changed, validated anew.
+
+        Raises:
+            InvalidCandidateError: A changed field breaks its rule.
+            TypeError: A name is not a field.
+        """
+        return Candidate(**{field.name: getattr(self, field.name) for field in fields(self)} | changes)
+
+
+_TUPLE_FIELDS: Final = ("capabilities", "requires_os", "requires_packages", "conflicts_with")
