@@ -9,6 +9,7 @@
     ├─ LifecycleError      ActivationError UnhealthyError SwapError DeadlineError InactiveError
     ├─ ConfigurationError  SecretNotFoundError
     ├─ StoreError
+    ├─ FetchError          FetchRefusedError
     └─ AdapterError        UnavailableError AdapterTimeoutError RejectedError AuthenticationError
 
 A class exists only where a caller would branch on it. An error carries data, survives pickling and copying, and
@@ -33,6 +34,8 @@ __all__ = [
     "DuplicateCandidateError",
     "FactoryNotAllowedError",
     "FactoryNotFoundError",
+    "FetchError",
+    "FetchRefusedError",
     "InactiveError",
     "InvalidCandidateError",
     "LifecycleError",
@@ -394,6 +397,18 @@ class StoreError(OneiricError):
     """A local store is locked, corrupt or full."""
 
     http_status = 503
+
+
+class FetchError(OneiricError):
+    """Something could not be fetched: ``FetchError(message, hint)``."""
+
+    http_status = 502
+
+
+class FetchRefusedError(FetchError):
+    """A URL or an address is outside the policy; nothing was sent."""
+
+    http_status = 403
 
 
 class AdapterError(OneiricError):
