@@ -40,8 +40,8 @@ class MissingModuleError(LoadError):
 def load_factory(text: str) -> Any:
     """Import the module of ``module:attr`` and return the attribute.
 
-    The code is trusted: it runs with the rights of the process. `check_factory` with an allow-list comes first
-    where the string was not written by the operator or an installed package.
+    The code is trusted: it runs with the rights of the process. `check_factory` with an allow-list comes
+    first where the string was not written by the operator or an installed package.
 
     Args:
         text: A factory string.

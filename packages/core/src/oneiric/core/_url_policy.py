@@ -1,4 +1,4 @@
-"""Which URLs may be fetched, and which addresses may be connected to: a pure judgement, no connection is opened."""
+"""Which URLs may be fetched and which addresses connected to: a pure judgement, no connection is opened."""
 
 import re
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ type Address = IPv4Address | IPv6Address
 
 _MAX_URL_LENGTH: Final = 2048
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80, "wss": 443, "ws": 80}
-#: A space, a control character or a backslash: parsers disagree on what they mean.
-_AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\]")
+#: Printable ASCII but for the space and the backslash, on whose meaning parsers disagree.
+_PLAIN = re.compile(r"[!-\[\]-~]+\Z")
 _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\Z")
-#: The last label of an address in any of the spellings that resolvers accept (``2130706433``, ``0x7f.1``, ``0177.1``).
+#: An address in any of the spellings that resolvers accept: ``2130706433``, ``0x7f.1``, ``0177.1``.
 _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\Z")
 #: A cloud's metadata service on an address that looks public.
 _METADATA: Final = frozenset({IPv4Address("168.63.129.16")})
@@ -47,12 +47,12 @@ class UrlParts:
 class UrlPolicy:
     """Judge URLs before they are fetched and addresses before they are connected to.
 
-    Both checks are needed: a name that passes `check_url` may resolve to anything, so the address that is connected to
-    goes through `check_address` first, and it is the checked one that is used.
+    Both checks are needed: a name that passes `check_url` may resolve to anything, so the address that is
+    connected to goes through `check_address` first, and it is the checked one that is used.
 
     Attributes:
         schemes: What may be fetched; ``https`` alone by default.
-        hosts: Names or addresses that may be asked, ``*.example.org`` for every name below one; None permits any.
+        hosts: Names or addresses that may be asked, ``*.example.org`` for every name below one; None is any.
         ports: Ports besides the scheme's own.
         private_networks: Networks in CIDR notation that may be reached although they are not public, such as
             ``("127.0.0.0/8", "10.1.0.0/16")``; none by default.
@@ -80,22 +80,15 @@ class UrlPolicy:
             except ValueError as error:
                 raise ConfigurationError(f"URL policy: {network!r} is not a network: {error}") from error
 
-    def check_url(self, url: str) -> UrlParts:
+    def check_url(self, url: object) -> UrlParts:
         """Return the parts of *url* if it may be fetched.
 
         Raises:
             FetchRefusedError: It is malformed, ambiguous, carries credentials, or is outside the policy.
         """
         shown = _shown(url)
-        if (
-            not isinstance(url, str)
-            or len(url) > _MAX_URL_LENGTH
-            or _AMBIGUOUS.search(url)
-            or not url.isascii()
-        ):
-            raise FetchRefusedError(
-                f"{shown} is not a URL of at most {_MAX_URL_LENGTH} plain ASCII characters"
-            )
+        if not isinstance(url, str) or len(url) > _MAX_URL_LENGTH or not _PLAIN.match(url):
+            raise FetchRefusedError(f"{shown} is not a URL of at most {_MAX_URL_LENGTH} plain characters")
         try:
             split = urlsplit(url)
             port = split.port
@@ -104,9 +97,7 @@ class UrlPolicy:
         if split.scheme not in self.schemes:
             raise FetchRefusedError(f"{shown} is refused: scheme must be one of {listed(self.schemes)}")
         if "@" in split.netloc:
-            raise FetchRefusedError(
-                f"{shown} is refused: it carries credentials", "hand credentials over as a secret"
-            )
+            raise FetchRefusedError(f"{shown} is refused: it carries credentials", "a secret, not the URL")
         host, address = _host(split.hostname, split.netloc, shown)
         self._check_host(host, shown)
         if address is not None:
@@ -133,7 +124,7 @@ class UrlPolicy:
         return chosen
 
     def check_address(self, address: str | Address) -> Address:
-        """Return *address* parsed if it may be connected to: it is public, or in one of the ``private_networks``.
+        """Return *address* parsed if it may be connected to: it is public, or in one of `private_networks`.
 
         An IPv4 address inside an IPv6 one (mapped, 6to4, Teredo, NAT64) is judged as what it leads to.
 
@@ -144,19 +135,17 @@ class UrlPolicy:
             parsed = ip_address(address)
         except ValueError as error:
             raise FetchRefusedError(f"{_shown(address)} is not an IP address") from error
-        reached = [parsed, *_embedded(parsed)]
-        for each in reached:
-            # A list decides by network; an address with a scope id is compared without it.
-            plain = ip_address(int(each)) if each.version == 4 else IPv6Address(int(each))
-            networks = (ip_network(network) for network in self.private_networks)
-            if not _is_public(plain) and not any(
-                plain in network for network in networks if network.version == plain.version
-            ):
+        for each in (parsed, *_embedded(parsed)):
+            if not _is_public(each) and not self._is_permitted(each):
                 raise FetchRefusedError(
                     f"address {str(each)!r} is refused: it is not public",
-                    "private_networks, if you mean to reach it",
+                    "a private_networks entry, if you mean to reach it",
                 )
         return parsed
+
+    def _is_permitted(self, address: Address) -> bool:
+        networks = (ip_network(network) for network in self.private_networks)
+        return any(address.version == network.version and address in network for network in networks)
 
 
 def _is_public(address: Address) -> bool:

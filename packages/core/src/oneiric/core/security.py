@@ -31,14 +31,15 @@ __all__ = [
 #: Longest factory string; real ones stay under 120 characters.
 MAX_FACTORY_LENGTH: Final = 300
 
-#: Top-level modules no factory may name, whatever an allow-list says: they run commands, load code, open files
-#: or connections, or reach the interpreter itself. A leading underscore (``_pickle``) does not get around it.
-BLOCKED_MODULES: Final = frozenset(
-    "__builtin__ atexit bdb builtins code codeop commands ctypes ensurepip faulthandler ftplib gc http imp "
-    "importlib inspect io marshal mmap multiprocessing nt os pathlib pdb pickle pip pkgutil posix posixpath "
-    "posixsubprocess pty pydoc runpy shelve shutil signal site smtplib socket socketserver subprocess sys "
-    "tempfile timeit trace urllib venv webbrowser winreg zipimport".split()  # noqa: SIM905 - reads better
-)
+_BLOCKED: Final = """
+    __builtin__ atexit bdb builtins code codeop commands ctypes ensurepip faulthandler ftplib gc http imp
+    importlib inspect io marshal mmap multiprocessing nt os pathlib pdb pickle pip pkgutil posix posixpath
+    posixsubprocess pty pydoc runpy shelve shutil signal site smtplib socket socketserver subprocess sys
+    tempfile timeit trace urllib venv webbrowser winreg zipimport
+"""
+#: Top-level modules no factory may name, whatever an allow-list says: they run commands, load code, open
+#: files or connections, or reach the interpreter itself. A leading underscore (``_pickle``) does not help.
+BLOCKED_MODULES: Final = frozenset(_BLOCKED.split())
 
 _FACTORY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*\Z")
 _PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
@@ -73,7 +74,7 @@ class FactoryAllowList:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "FactoryAllowList":
-        """Read ``ONEIRIC_FACTORY_ALLOWLIST``, comma-separated prefixes; empty denies all, absent is ``oneiric``.
+        """Read ``ONEIRIC_FACTORY_ALLOWLIST``: comma-separated; empty denies all, absent is ``oneiric``.
 
         Raises:
             ConfigurationError: An entry is not a dotted module name.
