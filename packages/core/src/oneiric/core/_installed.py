@@ -27,7 +27,7 @@ def _is_met(requirement: Requirement, asked: frozenset[tuple[str, str]], *, extr
     installed = find_installed(requirement.name)
     if installed is None or not requirement.accepts(installed.version):
         return False
-    # An extra may name its own distribution again ("all" = "pkg[redis]"): what is being asked is not asked anew.
+    # An extra may name its own distribution ("all" = "pkg[redis]"): what is being asked is not asked anew.
     pending = [name for name in requirement.extras if (requirement.name, name) not in asked]
     asked |= {(requirement.name, name) for name in pending}
     return all(_is_extra_met(installed, name, asked) for name in pending)

@@ -1,7 +1,7 @@
 """PEP 508: requirements such as ``redis[hiredis]>=6; extra == 'redis'``, as far as extras need them.
 
-Read here: name, extras, specifiers, a URL in their place, and markers. The standard library has no parser for them,
-and core brings no distribution with it.
+Read here: name, extras, specifiers, a URL in their place, and markers. The standard library has no parser for
+them, and core brings no distribution with it.
 """
 
 import re
