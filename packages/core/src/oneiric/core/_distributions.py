@@ -2,8 +2,8 @@
 
 `importlib.metadata` does the same and more, and costs tens of milliseconds to import: a command that lists
 candidates would spend most of its time on it. What it finds and a directory listing does not (zip archives,
-egg metadata, finders of other tools) is still found: such places are handed to it. Paths are plain strings for
-the same reason: `pathlib` costs more than the whole listing.
+egg metadata, finders of other tools) is still found: such places are handed to it. Paths are plain strings
+for the same reason: `pathlib` costs more than the whole listing.
 """
 
 import os
