@@ -10,7 +10,12 @@ from oneiric.core._explanation import Explanation, RankedCandidate, SetAsideCand
 from oneiric.core._policy import Policy, Selection
 from oneiric.core._ranking import Ladder, Row
 from oneiric.core._registry import Revision, Slot
-from oneiric.core.errors import CandidateNotFoundError, CapabilityNotFoundError, SelectionNotFoundError, listed
+from oneiric.core.errors import (
+    CandidateNotFoundError,
+    CapabilityNotFoundError,
+    SelectionNotFoundError,
+    listed,
+)
 
 __all__ = ["Question", "build_explanation", "raise_unresolved", "unknown_key"]
 

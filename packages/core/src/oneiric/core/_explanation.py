@@ -28,7 +28,12 @@ class RankedCandidate:
     __slots__ = ("candidate", "origins", "score", "selected")
 
     def __init__(
-        self, candidate: Candidate, score: tuple[int, int, int, int], origins: Mapping[str, str], *, selected: bool
+        self,
+        candidate: Candidate,
+        score: tuple[int, int, int, int],
+        origins: Mapping[str, str],
+        *,
+        selected: bool,
     ) -> None:
         self.candidate = candidate
         self.score = score
@@ -216,7 +221,9 @@ class Explanation:
         if first.score[0]:
             return f"{first.provider} is selected by {first.origins.get('selection', 'the question')}"
         if rival is None:
-            aside = f"; set aside: {', '.join(row.provider for row in self.filtered)}" if self.filtered else ""
+            aside = (
+                f"; set aside: {', '.join(row.provider for row in self.filtered)}" if self.filtered else ""
+            )
             return f"{first.provider} is the only eligible candidate{aside}"
         place = next(i for i in range(1, 4) if first.score[i] != rival.score[i])
         tier, value, other = TIERS[place], first.score[place], rival.score[place]
@@ -229,7 +236,9 @@ class Explanation:
         if self.selection is None:
             return f"all {len(self.filtered)} candidates are set aside"
         provider = self.selection.provider
-        reasons = "; ".join(reason for row in self.filtered if row.provider == provider for reason in row.reasons)
+        reasons = "; ".join(
+            reason for row in self.filtered if row.provider == provider for reason in row.reasons
+        )
         state = f"is set aside: {reasons}" if reasons else "is not registered"
         return f"{provider} is selected by {self.selection}, and {state}"
 
@@ -262,7 +271,12 @@ class Explanation:
             "reasons": list(self.reasons),
             "selection": None
             if selection is None
-            else {"provider": selection.provider, "origin": selection.origin, "by": selection.by, "at": selection.at},
+            else {
+                "provider": selection.provider,
+                "origin": selection.origin,
+                "by": selection.by,
+                "at": selection.at,
+            },
             "capabilities": list(self.capabilities),
             "ordered": [row.as_dict() for row in self.ordered],
             "shadowed": [row.provider for row in self.shadowed],
@@ -289,7 +303,10 @@ class Explanation:
         )
         filtered = tuple(
             SetAsideCandidate(
-                candidate(row), _score(row), row["origins"], tuple(Obstacle(**obstacle) for obstacle in row["obstacles"])
+                candidate(row),
+                _score(row),
+                row["origins"],
+                tuple(Obstacle(**obstacle) for obstacle in row["obstacles"]),
             )
             for row in data["filtered"]
         )

@@ -62,7 +62,9 @@ class StackOrder(Mapping[str, int]):
 
     __slots__ = ("_priorities", "origin")
 
-    def __init__(self, priorities: Mapping[str, int] | None = None, origin: str = STACK_ORDER_VARIABLE) -> None:
+    def __init__(
+        self, priorities: Mapping[str, int] | None = None, origin: str = STACK_ORDER_VARIABLE
+    ) -> None:
         self._priorities = dict(priorities or {})
         self.origin = origin
 
@@ -113,7 +115,9 @@ class StackOrder(Mapping[str, int]):
 
 def _malformed(entry: str, origin: str, problem: str) -> ConfigurationError:
     return ConfigurationError(
-        f"entry {entry[:80]!r} cannot be read: {problem}", "name:priority entries, as in sites:100,oneiric:10", key=origin
+        f"entry {entry[:80]!r} cannot be read: {problem}",
+        "name:priority entries, as in sites:100,oneiric:10",
+        key=origin,
     )
 
 
@@ -178,7 +182,11 @@ class Policy:
 
     def priority_of(self, candidate: Candidate) -> int:
         """Return the priority a candidate ranks with: the operator's, else its own, else the path heuristic's."""
-        return self.explain_priority(candidate)[0] if self.stack_order or candidate.priority is None else candidate.priority
+        return (
+            self.explain_priority(candidate)[0]
+            if self.stack_order or candidate.priority is None
+            else candidate.priority
+        )
 
     def explain_priority(self, candidate: Candidate) -> tuple[int, str]:
         """Return the priority a candidate ranks with, and where that number came from."""
@@ -188,7 +196,9 @@ class Policy:
         if candidate.priority is not None:
             return candidate.priority, f"stated by {candidate.origin}"
         path = candidate.metadata.get("path")
-        if isinstance(path, str) and (inferred := path_priority(str(candidate.metadata.get("package", "")), path)):
+        if isinstance(path, str) and (
+            inferred := path_priority(str(candidate.metadata.get("package", "")), path)
+        ):
             return inferred, f"path {path}"
         return 0, "default"
 

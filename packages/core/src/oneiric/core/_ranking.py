@@ -35,7 +35,12 @@ def make_row(candidate: Candidate, policy: Policy, registration: int) -> Row:
 
 
 def eligible_rows(
-    ladder: Ladder, policy: Policy, selection: Selection | None, wanted: tuple[str, ...] = (), *, require_all: bool = True
+    ladder: Ladder,
+    policy: Policy,
+    selection: Selection | None,
+    wanted: tuple[str, ...] = (),
+    *,
+    require_all: bool = True,
 ) -> Iterator[Row]:
     """Yield the rows that may be ranked, best first, the selected provider's before all others."""
     chosen = None if selection is None else selection.provider
@@ -49,7 +54,12 @@ def eligible_rows(
 
 
 def winner_of(
-    ladder: Ladder, policy: Policy, selection: Selection | None, wanted: tuple[str, ...] = (), *, require_all: bool = True
+    ladder: Ladder,
+    policy: Policy,
+    selection: Selection | None,
+    wanted: tuple[str, ...] = (),
+    *,
+    require_all: bool = True,
 ) -> Candidate | None:
     """Return the winner of a ladder, or None: also when the selected provider is absent or set aside."""
     if selection is None and not wanted:

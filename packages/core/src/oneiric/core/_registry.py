@@ -103,7 +103,9 @@ class Change:
                 if (was := old.get(key)) is not (now := new.get(key)):
                     yield (domain, key, None), was, now
                 if any_tenants:
-                    for tenant in sorted(before.tenants_with_own(domain, key) | after.tenants_with_own(domain, key)):
+                    for tenant in sorted(
+                        before.tenants_with_own(domain, key) | after.tenants_with_own(domain, key)
+                    ):
                         slot = (domain, key, tenant)
                         if (was := before.winner(slot)) is not (now := after.winner(slot)):
                             yield slot, was, now
@@ -120,7 +122,10 @@ class Registry:
         self.revision = Revision(0, {}, {}, policy, {})
 
     def apply(
-        self, add: Iterable[Candidate] = (), withdraw: Iterable[str | Candidate] = (), policy: Policy | None = None
+        self,
+        add: Iterable[Candidate] = (),
+        withdraw: Iterable[str | Candidate] = (),
+        policy: Policy | None = None,
     ) -> Change | None:
         """Make one revision of all the changes, or none at all; None when there is nothing to change.
 
@@ -278,7 +283,9 @@ class _Draft:
         for domain, keys in self._before.ladders.items():
             changes = self.changes.setdefault(domain, {})
             for key in keys:
-                changes[key] = [make_row(row.candidate, self._policy, row.registration) for row in self.rows(domain, key)]
+                changes[key] = [
+                    make_row(row.candidate, self._policy, row.registration) for row in self.rows(domain, key)
+                ]
 
     def finish(self, runtime: Mapping[Slot, Selection]) -> Revision:
         """Sort what was touched, pick the winners, and return the next revision."""

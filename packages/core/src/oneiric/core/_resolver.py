@@ -102,7 +102,10 @@ class Resolver:
         return self.apply(withdraw=(origin,))
 
     def apply(
-        self, add: Iterable[Candidate] = (), withdraw: Iterable[str | Candidate] = (), policy: Policy | None = None
+        self,
+        add: Iterable[Candidate] = (),
+        withdraw: Iterable[str | Candidate] = (),
+        policy: Policy | None = None,
     ) -> int:
         """Make one atomic revision of several changes, or change nothing.
 
@@ -152,6 +155,13 @@ class Resolver:
         for slot, _, now in deque(change.winner_changes(), maxlen=self.journal.length):
             why = _Why(after, slot, now)
             self.journal.record(JournalEntry(at, "winner", slot, now and now.provider, after.number, why))
+
+    def _journal_bound(self, at: float, kind: str, slot: Slot, candidate: Candidate | None) -> None:
+        """Record for the lifecycle what serves from now on."""
+        revision = self._registry.revision
+        provider = None if candidate is None else candidate.provider
+        why: Any = "it was retired" if candidate is None else _Why(revision, slot, candidate)
+        self.journal.record(JournalEntry(at, kind, slot, provider, revision.number, why))
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call *observer* with each event of `oneiric.core.events` from now on; return the call that stops it."""
@@ -226,7 +236,9 @@ class Resolver:
                 return self._registry.revision.winners[domain][key]  # type: ignore[index]  # a Key falls through
             except KeyError:
                 pass
-        return self._resolve_asked(_slot(domain, key, tenant), provider, _names(capabilities), require_all=require_all)
+        return self._resolve_asked(
+            _slot(domain, key, tenant), provider, _names(capabilities), require_all=require_all
+        )
 
     def _resolve_asked(
         self, slot: Slot, provider: str | None, wanted: tuple[str, ...], *, require_all: bool
@@ -269,7 +281,9 @@ class Resolver:
             if not ladder:
                 raise unknown_key(revision, slot[0], slot[1])
             question = Question(slot, _selection_asked(revision, slot, provider), asked[3], require_all)
-            found = revision.memo[asked] = build_explanation(ladder, revision.policy, question, revision.number)
+            found = revision.memo[asked] = build_explanation(
+                ladder, revision.policy, question, revision.number
+            )
         return found if active is None else found.with_active(active)
 
     def list_active(self, domain: str) -> tuple[Candidate, ...]:
@@ -278,16 +292,14 @@ class Resolver:
 
     def list_shadowed(self, domain: str) -> tuple[Candidate, ...]:
         """Return the eligible candidates of a domain that lost, by key, best first."""
-        return tuple(
-            row.candidate
-            for key in self.keys(domain)
-            for row in self.explain(domain, key).shadowed
-        )
+        return tuple(row.candidate for key in self.keys(domain) for row in self.explain(domain, key).shadowed)
 
     def list_filtered(self, domain: str) -> tuple[tuple[Candidate, tuple[Obstacle, ...]], ...]:
         """Return the candidates of a domain that are set aside, by key, each with its obstacles."""
         return tuple(
-            (row.candidate, row.obstacles) for key in self.keys(domain) for row in self.explain(domain, key).filtered
+            (row.candidate, row.obstacles)
+            for key in self.keys(domain)
+            for row in self.explain(domain, key).filtered
         )
 
     def obstacles(self, candidate: Candidate, *, selected: bool = False) -> tuple[Obstacle, ...]:
@@ -326,6 +338,21 @@ class Resolver:
     def revision(self) -> int:
         """The number of the present revision."""
         return self._registry.revision.number
+
+    def _resolve_configured(self, slot: Slot) -> Candidate:
+        """Resolve a slot as if no swap had ever named a provider for it."""
+        revision = self._registry.revision
+        if slot not in revision.runtime:
+            return self._resolve_asked(slot, None, (), require_all=True)
+        domain, key, tenant = slot
+        selection = revision.policy.selection_for(*slot)
+        if selection is None and tenant is not None:
+            selection = revision.selection((domain, key, None))
+        ladder = revision.ladder(domain, key)
+        found = winner_of(ladder, revision.policy, selection) if ladder else None
+        if found is None:
+            raise_unresolved(revision, Question(slot, selection))
+        return found
 
     @property
     def _current(self) -> Revision:
@@ -370,7 +397,9 @@ def _slot(domain: str | Key[Any], key: str | None, tenant: str | None) -> Slot:
     if isinstance(domain, Key):
         return (domain.domain, domain.name, tenant)
     if key is None:
-        raise CandidateNotFoundError(str(domain), "", "no key was named", "resolve(domain, key) or resolve(Key(…))")
+        raise CandidateNotFoundError(
+            str(domain), "", "no key was named", "resolve(domain, key) or resolve(Key(…))"
+        )
     return (domain, key, tenant)
 
 

@@ -157,7 +157,9 @@ class CandidateNotFoundError(ResolutionError):
     @property
     def message(self) -> str:
         """The key, and what there is instead."""
-        return f"{self.domain}:{self.key} has no eligible candidate" + (f" ({self.found})" if self.found else "")
+        return f"{self.domain}:{self.key} has no eligible candidate" + (
+            f" ({self.found})" if self.found else ""
+        )
 
     @property
     def hint(self) -> str | None:
@@ -191,7 +193,9 @@ class SelectionNotFoundError(CandidateNotFoundError):
         """The provider, why it cannot be used, and who asked for it."""
         by = f", selected by {self.selected_by}" if self.selected_by else ""
         if self.reason is None:
-            return f"{self.domain}:{self.key} has no provider {self.provider!r}{by} (have: {listed(self.have)})"
+            return (
+                f"{self.domain}:{self.key} has no provider {self.provider!r}{by} (have: {listed(self.have)})"
+            )
         found = f"provider {self.provider!r} of {self.domain}:{self.key}{by} is set aside: {self.reason}"
         return f"{found} (have: {listed(self.have)})"
 

@@ -1,0 +1,184 @@
+"""Drain: let a generation that no longer serves finish its calls, then clean it up, in a task of its own."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any
+
+from oneiric.core._attempt import Attempt, Workshop
+from oneiric.core._generation import Generation, method_of
+from oneiric.core._slot import Slot
+from oneiric.core._steps import StepRunner
+from oneiric.core.errors import DeadlineError
+from oneiric.core.events import CleanedUp, CleanupFailed, DrainTimedOut, HookFailed, StepHung
+
+__all__ = ["Drainer", "reason_of"]
+
+#: How long a failing attempt waits for a cancelled step to end before it leaves that to the task that tears it down.
+_GRACE_SECONDS = 0.05
+
+
+def reason_of(error: BaseException) -> str:
+    """Render an error as the clause that follows a colon."""
+    if isinstance(error, asyncio.CancelledError):
+        return "it was cancelled"
+    text = str(error)
+    return (
+        text
+        if type(error).__module__ == "oneiric.core.errors" and text
+        else f"{type(error).__name__}: {text}"
+    )
+
+
+class Drainer:
+    """Owns every task that outlives the call which caused it: drains, cleanups, teardowns of failed attempts."""
+
+    __slots__ = ("_clock", "_emit", "_force", "_late", "_tasks", "_workshop", "broken")
+
+    def __init__(
+        self, workshop: Workshop, emit: Callable[[object], None], clock: Callable[[], float], *, force: bool
+    ) -> None:
+        self._workshop = workshop
+        self._emit = emit
+        self._clock = clock
+        self._force = force
+        self._tasks: set[asyncio.Task[Any]] = set()
+        #: Generations past their drain deadline, waiting for their last lease.
+        self._late: set[Generation] = set()
+        #: Leases under which a generation was cleaned up.
+        self.broken = 0
+
+    def runner(self, slot: Slot) -> StepRunner:
+        """Return a runner for steps that follow the binding."""
+        return StepRunner(self._workshop.context, slot)
+
+    def own(self, coroutine: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """Run a coroutine in a task that nobody's cancellation reaches."""
+        context: Context = self._workshop.context.copy()
+        task = asyncio.Task(coroutine, loop=asyncio.get_running_loop(), context=context, eager_start=True)
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def retire(self, slot: Slot, old: Generation, *, force: bool | None = None) -> None:
+        """Drain a generation that was unbound and clean it up; return at the drain deadline at the latest.
+
+        Args:
+            slot: Where it was bound.
+            old: The generation; ``retiring`` is set already.
+            force: Clean it up under its leases at the deadline; by default as the manager was told.
+        """
+        if not old.in_flight and not old.retiring:
+            old.retiring = True
+        reported = asyncio.get_running_loop().create_future() if old.in_flight else None
+        task = self.own(self._retire(slot, old, reported, force=self._force if force is None else force))
+        if task.done():
+            task.result()
+        elif reported is None:
+            await asyncio.wait((task,))
+        else:
+            await asyncio.wait((task, reported), return_when=asyncio.FIRST_COMPLETED)
+
+    async def _retire(
+        self, slot: Slot, old: Generation, reported: "asyncio.Future[None] | None", *, force: bool
+    ) -> None:
+        if old.in_flight:
+            slot.draining.add(old)
+            try:
+                await self._drain(slot, old, reported, force=force)
+            finally:
+                slot.draining.discard(old)
+        await self.clean_up(slot, old)
+
+    async def _drain(
+        self, slot: Slot, old: Generation, reported: "asyncio.Future[None] | None", *, force: bool
+    ) -> None:
+        idle = old.idle()
+        seconds = self._workshop.timeouts.drain_seconds
+        await asyncio.wait((idle,), timeout=seconds)
+        if not old.in_flight:
+            return
+        force = force or self._force
+        self._emit(DrainTimedOut(self._clock(), *slot.name, old.provider, old.number, old.in_flight, force))
+        if reported is not None and not reported.done():
+            reported.set_result(None)
+        if force:
+            self.broken += old.in_flight
+            return
+        self._late.add(old)
+        try:
+            await idle
+        finally:
+            self._late.discard(old)
+
+    async def clean_up(self, slot: Slot, old: Generation) -> None:
+        """Clean up a generation; report what goes wrong and never raise it."""
+        method = method_of(old.instance, "cleanup", "aclose", "close")
+        where = (*slot.name, old.provider, old.number)
+        runner = self.runner(slot)
+        seconds = self._workshop.timeouts.cleanup_seconds
+        if method is not None:
+            try:
+                await runner.run("cleanup", seconds, method)
+            except Exception as error:  # noqa: BLE001 - the swap that replaced it stands
+                self._emit(CleanupFailed(self._clock(), *where, reason_of(error)))
+                if isinstance(error, DeadlineError):
+                    await self._outlive(runner, where)
+                return
+        self._emit(CleanedUp(self._clock(), *where))
+        for hook in tuple(self._workshop.hooks.on_cleanup):
+            try:
+                await runner.run("on_cleanup", self._workshop.timeouts.hook_seconds, hook, old.instance)
+            except Exception as error:  # noqa: BLE001 - a hook is told; it does not decide
+                self._emit(HookFailed(self._clock(), *where, "on_cleanup", reason_of(error)))
+
+    async def discard(self, attempt: Attempt) -> None:
+        """Tear down a failed attempt; wait for that unless a step ignores its cancellation."""
+        if not attempt.runner.pending and not attempt.made:
+            return
+        hanging = bool(attempt.runner.pending)
+        task = self.own(self._discard(attempt))
+        if not task.done():
+            await asyncio.wait((task,), timeout=_GRACE_SECONDS if hanging else None)
+
+    async def _discard(self, attempt: Attempt) -> None:
+        slot, candidate = attempt.slot, attempt.candidate
+        await self._outlive(attempt.runner, (*slot.name, candidate.provider, slot.generations))
+        if attempt.made:
+            await self.clean_up(
+                slot, Generation(attempt.instance, candidate, attempt.settings, slot.generations)
+            )
+
+    async def _outlive(self, runner: StepRunner, where: tuple[str, str, str | None, str, int]) -> None:
+        """Wait for steps that outlived their deadline, and report those that go on after the cleanup deadline too."""
+        pending = [future for future in runner.pending if not future.done()]
+        if pending:
+            seconds = self._workshop.timeouts.cleanup_seconds
+            _, hung = await asyncio.wait(pending, timeout=seconds)
+            for _ in hung:
+                self._emit(StepHung(self._clock(), *where, "step", seconds or 0.0))
+            if hung:
+                await asyncio.wait(hung)
+        for future in runner.pending:
+            # Looked at, so that asyncio reports neither a forgotten exception nor a coroutine nobody awaited.
+            if not future.cancelled() and future.exception() is None and hasattr(future.result(), "close"):
+                future.result().close()
+
+    def force(self) -> None:
+        """Clean up from now on at the drain deadline whatever holds a lease, also what drains already."""
+        self._force = True
+        for generation in tuple(self._late):
+            self.broken += generation.in_flight
+            generation.became_idle()
+
+    async def settle(self, seconds: float | None) -> None:
+        """Wait for every owned task, then cancel those that are left."""
+        current = asyncio.current_task()
+        tasks = {task for task in self._tasks if task is not current}
+        if tasks:
+            _, left = await asyncio.wait(tasks, timeout=seconds)
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left, timeout=_GRACE_SECONDS)

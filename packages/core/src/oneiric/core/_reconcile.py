@@ -1,0 +1,87 @@
+"""Reconcile: make what serves agree with what ranks first."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from oneiric.core._activator import Activator
+from oneiric.core._candidate import Candidate
+from oneiric.core._registry import Slot as SlotName
+from oneiric.core._slot import Slot
+from oneiric.core._swapping import Request
+from oneiric.core.errors import ResolutionError
+
+__all__ = ["ReconcileReport", "reconcile", "stale_slots"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconcileReport:
+    """What `LifecycleManager.reconcile` did.
+
+    Attributes:
+        swapped: Slots (domain, key, tenant) that serve their winner now.
+        retired: Tenants' slots that were retired because the overlay is gone.
+        unresolved: Slots that keep what they have, because nothing can be chosen: slot → the error.
+    """
+
+    swapped: tuple[SlotName, ...]
+    retired: tuple[SlotName, ...]
+    unresolved: Mapping[SlotName, ResolutionError]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    stale: list[tuple[Slot, Candidate]]
+    orphans: list[Slot]
+    unresolved: dict[SlotName, ResolutionError]
+
+
+def _plan(activator: Activator) -> _Plan:
+    """Compare every main slot with what ranks first there."""
+    plan = _Plan([], [], {})
+    revision = activator.resolver._current  # noqa: SLF001 - one distribution
+    for slot in activator.slots.all():
+        if slot.current is None or slot.beside is not None:
+            continue
+        if slot.name[2] is not None and revision.own_selection(slot.name) is None:
+            plan.orphans.append(slot)
+            continue
+        try:
+            winner = activator.winner(slot)
+        except ResolutionError as error:
+            plan.unresolved[slot.name] = error
+            continue
+        if winner is not slot.current.candidate:
+            plan.stale.append((slot, winner))
+    return plan
+
+
+def stale_slots(activator: Activator) -> tuple[SlotName, ...]:
+    """Return the slots that `reconcile` would change, sorted."""
+    plan = _plan(activator)
+    return tuple(
+        slot.name for slot in sorted([*(s for s, _ in plan.stale), *plan.orphans], key=lambda s: s.sort_key)
+    )
+
+
+async def reconcile(activator: Activator) -> ReconcileReport:
+    """Swap every stale slot, as one group; retire tenants' slots whose overlay is gone."""
+    plan = _plan(activator)
+    group: list[Slot] = []
+    alone: list[Slot] = []
+    for slot, winner in plan.stale:
+        current = slot.current
+        broken_first = current is not None and current.candidate.exclusive and winner.exclusive
+        (alone if broken_first else group).append(slot)
+    for slots in ([group] if group else []) + [[slot] for slot in alone]:
+        await activator.swapper.swap([Request(slot, _winner(activator, slot)) for slot in slots], force=False)
+    for slot in plan.orphans:
+        await activator.retire(slot)
+    return ReconcileReport(
+        swapped=tuple(slot.name for slot in (*group, *alone)),
+        retired=tuple(slot.name for slot in plan.orphans),
+        unresolved=plan.unresolved,
+    )
+
+
+def _winner(activator: Activator, slot: Slot) -> Callable[[], Candidate]:
+    return lambda: activator.winner(slot)

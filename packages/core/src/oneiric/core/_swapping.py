@@ -1,0 +1,344 @@
+"""Swapping: prepare the new, bind it, drain the old; or leave the old one serving.
+
+Everything up to the binding happens under the slots' locks, taken in sorted order, and is undone on any failure. The
+binding is assignments only. What follows it runs in owned tasks and can undo nothing.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from oneiric.core._attempt import Attempt, Workshop
+from oneiric.core._candidate import Candidate
+from oneiric.core._drain import Drainer, reason_of
+from oneiric.core._generation import Generation
+from oneiric.core._policy import Selection
+from oneiric.core._resolver import Resolver
+from oneiric.core._slot import Slot
+from oneiric.core._steps import current_scope
+from oneiric.core.errors import ActivationError, InactiveError, LifecycleError, OneiricError, SwapError
+from oneiric.core.events import Bound, HookFailed, SwapFailed
+
+__all__ = ["Request", "Swapper"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One slot to change.
+
+    Attributes:
+        slot: The slot.
+        resolve: Returns the candidate to start; called under the slot's lock.
+        select: True publishes the provider as a runtime selection, False removes one, None leaves it as it is.
+        by: Who asked, for the selection.
+    """
+
+    slot: Slot
+    resolve: Callable[[], Candidate]
+    select: bool | None = None
+    by: str | None = None
+
+
+class Swapper:
+    """Changes what is bound in slots."""
+
+    __slots__ = ("_attempts", "_clock", "_drainer", "_emit", "_order", "_resolver", "_workshop", "closed")
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        workshop: Workshop,
+        drainer: Drainer,
+        emit: Callable[[object], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._resolver = resolver
+        self._workshop = workshop
+        self._drainer = drainer
+        self._emit = emit
+        self._clock = clock
+        self._order = 0
+        self._attempts: set[Attempt] = set()
+        self.closed = False
+
+    async def swap(self, requests: Sequence[Request], *, force: bool) -> list[Any]:
+        """Give each slot a new generation, all or none, and return their instances in the order asked.
+
+        Raises:
+            ResolutionError: A request resolves to nothing.
+            ActivationError: A step failed and nothing was bound before.
+            SwapError: A step failed before the binding; the old generations serve.
+        """
+        async with self.locked([request.slot for request in requests]):
+            generations, replaced = await self.change(requests, force=force)
+        await self._finish(requests, generations, replaced)
+        return [generation.instance for generation in generations]
+
+    async def change(
+        self, requests: Sequence[Request], *, force: bool
+    ) -> tuple[list[Generation], list[Generation | None]]:
+        """Resolve, prepare and bind; return the new generations and what they replaced. The locks are held."""
+        candidates = [request.resolve() for request in requests]
+        started = asyncio.get_running_loop().time()
+        generations = await self._prepare(requests, candidates, started, force=force)
+        return generations, self._bind(requests, generations, started)
+
+    @asynccontextmanager
+    async def locked(self, slots: Sequence[Slot]) -> AsyncIterator[None]:
+        """Hold the locks of some slots, taken in sorted order.
+
+        Raises:
+            LifecycleError: A step of one of the slots asks for it: waiting would never end.
+            InactiveError: The lifecycle is closed.
+        """
+        self._refuse_closed()
+        for slot in slots:
+            refuse_reentry(slot)
+        scope = current_scope()
+        async with AsyncExitStack() as locks:
+            for slot in sorted(slots, key=lambda slot: slot.sort_key):
+                if scope is not None:
+                    scope.slot.waiting_for.add(slot)
+                try:
+                    await locks.enter_async_context(slot.lock)
+                finally:
+                    if scope is not None:
+                        scope.slot.waiting_for.discard(slot)
+            self._refuse_closed()
+            yield
+
+    def _refuse_closed(self) -> None:
+        if self.closed:
+            raise InactiveError("the lifecycle is closed", "open a new LifecycleManager")
+
+    async def _prepare(
+        self, requests: Sequence[Request], candidates: list[Candidate], started: float, *, force: bool
+    ) -> list[Generation]:
+        if len(requests) == 1:
+            return [await self._prepare_one(requests[0].slot, candidates[0], started, force=force)]
+        tasks = [
+            asyncio.create_task(self._prepare_one(request.slot, candidate, started, force=force))
+            for request, candidate in zip(requests, candidates, strict=True)
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            # Asked of the ended ones first: a failure ends the wait while others are still at work.
+            for task in done:
+                task.result()
+            return [task.result() for task in tasks]
+        except BaseException as error:
+            await self._undo(requests, tasks, reason_of(error))
+            raise
+
+    async def _undo(
+        self, requests: Sequence[Request], tasks: list["asyncio.Task[Generation]"], reason: str
+    ) -> None:
+        """Stop the preparations of a group that failed, and tear down those that had succeeded."""
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for request, task in zip(requests, tasks, strict=True):
+            if not task.cancelled() and task.exception() is None:
+                new = task.result()
+                self._record_failure(request.slot, new.provider, "group", reason)
+                await self._drainer.retire(request.slot, new)
+
+    async def _prepare_one(
+        self, slot: Slot, candidate: Candidate, started: float, *, force: bool
+    ) -> Generation:
+        old = slot.current
+        if old is not None and old.candidate.exclusive and candidate.exclusive:
+            return await self._replace_exclusive(slot, old, candidate, started, force=force)
+        return await self._attempt(slot, candidate, old, force=force)
+
+    async def _attempt(
+        self, slot: Slot, candidate: Candidate, old: Generation | None, *, force: bool
+    ) -> Generation:
+        attempt = Attempt(self._workshop, slot, candidate)
+        self._attempts.add(attempt)
+        slot.pending_provider = candidate.provider
+        if old is None:
+            slot.state = "activating"
+        try:
+            return await attempt.prepare(old, force=force)
+        except Exception as error:
+            await self._drainer.discard(attempt)
+            raise self._failed(attempt, error) from error
+        except BaseException as error:  # cancelled: the caller stops waiting, what was begun is still undone
+            self._failed(attempt, error)
+            await self._drainer.discard(attempt)
+            raise
+        finally:
+            self._attempts.discard(attempt)
+
+    def _failed(self, attempt: Attempt, error: BaseException) -> LifecycleError:
+        """Record a failed attempt in status and event, and return the error that says the same."""
+        slot, provider, reason = attempt.slot, attempt.candidate.provider, reason_of(error)
+        bound = self._record_failure(slot, provider, attempt.step, reason)
+        domain, key, tenant = slot.name
+        kind = SwapError if bound else ActivationError
+        hint = error.hint if isinstance(error, OneiricError) else None
+        return kind(domain, key, provider, attempt.step, reason, bound, tenant, hint)
+
+    def _record_failure(self, slot: Slot, provider: str, step: str, reason: str) -> bool:
+        """Write a failure into status and event; return whether an older generation goes on serving."""
+        bound = slot.current is not None
+        now = slot.last_change_at = self._clock()
+        slot.pending_provider = None
+        slot.failed += 1
+        slot.last_error = f"{step} failed: {reason}"
+        slot.state = "ready" if bound else "failed"
+        self._emit(SwapFailed(now, *slot.name, provider, slot.generations, step, reason, bound))
+        return bound
+
+    async def _replace_exclusive(
+        self, slot: Slot, old: Generation, candidate: Candidate, started: float, *, force: bool
+    ) -> Generation:
+        """Break before make: two instances cannot exist at once, so the old one goes first."""
+        domain, key, tenant = slot.name
+        if old.in_flight and not force:
+            reason = f"{old.candidate} is exclusive and {old.in_flight} leases are held on it"
+            self._record_failure(slot, candidate.provider, "exclusive", reason)
+            raise SwapError(
+                domain, key, candidate.provider, "exclusive", reason, True, tenant, "release them, or force"
+            )
+        slot.current = None
+        slot.state = "activating"
+        old.retiring = True
+        await self._drainer.retire(slot, old, force=True)
+        try:
+            return await self._attempt(slot, candidate, None, force=force)
+        except BaseException as error:
+            failure = slot.last_error
+            restoring = self._drainer.own(self._restore(slot, old.candidate, started))
+            await asyncio.wait((restoring,))
+            restoring.result()
+            slot.last_error = failure
+            if not isinstance(error, ActivationError):
+                raise
+            raise SwapError(
+                domain, key, candidate.provider, error.step, error.reason, True, tenant
+            ) from error
+
+    async def _restore(self, slot: Slot, candidate: Candidate, started: float) -> None:
+        generation = await self._attempt(slot, candidate, None, force=True)
+        self._bind([Request(slot, lambda: candidate)], [generation], started)
+
+    def _bind(
+        self, requests: Sequence[Request], generations: list[Generation], started: float
+    ) -> list[Generation | None]:
+        """Bind every generation in one go; return what each replaced."""
+        now, elapsed = self._clock(), asyncio.get_running_loop().time() - started
+        selections: dict[tuple[str, str, str | None], Selection | None] = {}
+        runtime = self._resolver._current.runtime  # noqa: SLF001 - resolver and lifecycle are one distribution
+        for request, generation in zip(requests, generations, strict=True):
+            chosen = runtime.get(request.slot.name)
+            if request.select and (chosen is None or chosen.provider != generation.provider):
+                selections[request.slot.name] = Selection(generation.provider, "swap", request.by, now)
+            elif request.select is False and chosen is not None:
+                selections[request.slot.name] = None
+        replaced: list[Generation | None] = [request.slot.current for request in requests]
+        in_flight = [0 if old is None else old.in_flight for old in replaced]
+        if selections:
+            with self._resolver._selecting(selections) as publish:  # noqa: SLF001 - as above
+                self._assign(requests, generations, replaced, now, elapsed)
+                publish()
+        else:
+            self._assign(requests, generations, replaced, now, elapsed)
+        for request, generation, old, held in zip(requests, generations, replaced, in_flight, strict=True):
+            self._announce(request.slot, generation, old, held, elapsed)
+        return replaced
+
+    def _assign(
+        self,
+        requests: Sequence[Request],
+        generations: list[Generation],
+        replaced: list[Generation | None],
+        now: float,
+        elapsed: float,
+    ) -> None:
+        """Make the binding: assignments and counts, nothing that could fail or let another task run."""
+        for request, generation, old in zip(requests, generations, replaced, strict=True):
+            slot = request.slot
+            self._order += 1
+            generation.order = self._order
+            slot.current = generation
+            if old is not None:
+                old.retiring = True
+            slot.state = "ready"
+            slot.pending_provider = None
+            slot.last_error = None
+            slot.last_change_at = slot.last_activated_at = now
+            slot.succeeded += 1
+            slot.durations_ms.append(elapsed * 1000.0)
+
+    def _announce(
+        self, slot: Slot, generation: Generation, old: Generation | None, in_flight: int, elapsed: float
+    ) -> None:
+        previous = None if old is None else old.provider
+        number = self._resolver.revision
+        at = slot.last_activated_at or 0.0
+        self._resolver._journal_bound(at, "bound", slot.name, generation.candidate)  # noqa: SLF001 - as above
+        self._emit(
+            Bound(
+                at, *slot.name, generation.provider, generation.number, previous, elapsed, in_flight, number
+            )
+        )
+
+    async def _finish(
+        self, requests: Sequence[Request], generations: list[Generation], replaced: list[Generation | None]
+    ) -> None:
+        """Tell the post_swap hooks and drain what was replaced, in owned tasks that a cancelled caller leaves alone."""
+        tasks = [
+            self._drainer.own(self._finish_one(request.slot, generation, old))
+            for request, generation, old in zip(requests, generations, replaced, strict=True)
+            if old is not None or self._workshop.hooks.post_swap
+        ]
+        waiting = [task for task in tasks if not task.done()]
+        if waiting:
+            await asyncio.wait(waiting)
+
+    async def _finish_one(self, slot: Slot, new: Generation, old: Generation | None) -> None:
+        for hook in tuple(self._workshop.hooks.post_swap):
+            await self._tell(hook, slot, new, None if old is None else old.instance)
+        if old is not None:
+            await self._drainer.retire(slot, old)
+
+    async def _tell(
+        self, hook: Callable[[Any, Any, Any], Any], slot: Slot, new: Generation, old: Any
+    ) -> None:
+        runner = self._drainer.runner(slot)
+        try:
+            seconds = self._workshop.timeouts.hook_seconds
+            await runner.run("post_swap", seconds, hook, new.candidate, new.instance, old)
+        except Exception as error:  # noqa: BLE001 - the swap stands whatever a hook thinks of it
+            name = getattr(hook, "__qualname__", repr(hook))
+            self._emit(
+                HookFailed(self._clock(), *slot.name, new.provider, new.number, name, reason_of(error))
+            )
+
+    def close(self) -> None:
+        """Refuse every change from now on, and make the ones under way fail."""
+        self.closed = True
+        for attempt in tuple(self._attempts):
+            attempt.runner.abort(InactiveError("the lifecycle is closing"))
+
+
+def refuse_reentry(slot: Slot) -> None:
+    """Raise if the caller is a step of this slot, or of one that this slot's attempt waits for.
+
+    Raises:
+        LifecycleError: It is; the message names the cycle.
+    """
+    path = [str(slot)]
+    scope = current_scope()
+    while scope is not None:
+        path.append(str(scope.slot))
+        if scope.active and (scope.slot is slot or slot.waits_for(scope.slot)):
+            cycle = " → ".join(reversed(path))
+            raise LifecycleError(
+                f"{slot} is being changed by the very step that asks for it ({cycle})", "ask from outside"
+            )
+        scope = scope.parent
