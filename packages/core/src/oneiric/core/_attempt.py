@@ -132,18 +132,14 @@ class Attempt:
     async def _settings(self) -> Any:
         settings_for = self._workshop.settings_for
         if settings_for is not None:
-            return await self.runner.run(
-                "settings", self._remaining(), settings_for, self.candidate, self.slot.name[2]
-            )
+            return await self.runner.run("settings", self._remaining(), settings_for, self.candidate, self.slot.name[2])
         model = await self._load(self.candidate.settings_model)
         return await self.runner.run("settings", self._remaining(), model)
 
     async def _instantiate(self, factory: Any) -> None:
         candidate, runner = self.candidate, self.runner
         if not callable(factory):
-            raise LoadError(
-                f"factory {candidate.factory!r} of {candidate} is not callable", "name a class or function"
-            )
+            raise LoadError(f"factory {candidate.factory!r} of {candidate} is not callable", "name a class or function")
         needs: dict[str, Any] = {}
         if candidate.needs:
             needs = await runner.run(

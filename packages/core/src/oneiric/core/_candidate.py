@@ -96,21 +96,13 @@ class Candidate:
         factory = self.factory
         if isinstance(factory, str):
             if not is_factory_string(factory):
-                raise InvalidCandidateError(
-                    "factory", f"must read 'module:attr', not {factory[:80]!r}", str(self)
-                )
+                raise InvalidCandidateError("factory", f"must read 'module:attr', not {factory[:80]!r}", str(self))
         elif not callable(factory):
-            raise InvalidCandidateError(
-                "factory", f"must be callable or 'module:attr', not {factory!r}", str(self)
-            )
+            raise InvalidCandidateError("factory", f"must be callable or 'module:attr', not {factory!r}", str(self))
         if self.priority is not None and type(self.priority) is not int:
-            raise InvalidCandidateError(
-                "priority", f"must be an int or None, not {self.priority!r}", str(self)
-            )
+            raise InvalidCandidateError("priority", f"must be an int or None, not {self.priority!r}", str(self))
         if self.stack_level is not None and type(self.stack_level) is not int:
-            raise InvalidCandidateError(
-                "stack_level", f"must be an int or None, not {self.stack_level!r}", str(self)
-            )
+            raise InvalidCandidateError("stack_level", f"must be an int or None, not {self.stack_level!r}", str(self))
         self._freeze()
 
     def _freeze(self) -> None:
@@ -119,25 +111,21 @@ class Candidate:
             value = getattr(self, name)
             if type(value) is not tuple:
                 if isinstance(value, str):
-                    raise InvalidCandidateError(
-                        name, f"must be a sequence of strings, not {value!r}", str(self)
-                    )
+                    raise InvalidCandidateError(name, f"must be a sequence of strings, not {value!r}", str(self))
                 object.__setattr__(self, name, tuple(value))
         for name in ("needs", "metadata"):
             value = getattr(self, name)
             if type(value) is not MappingProxyType:
                 object.__setattr__(self, name, MappingProxyType(dict(value)))
         if self.settings_model is not None and not is_factory_string(self.settings_model):
-            raise InvalidCandidateError(
-                "settings_model", f"must read 'module:Class', not {self.settings_model!r}"
-            )
-        if type(self.origin) is not str or not self.origin or len(self.origin) > 500:
-            raise InvalidCandidateError("origin", "must be a string of 1 to 500 characters", str(self))
+            raise InvalidCandidateError("settings_model", f"must read 'module:Class', not {self.settings_model!r}")
+        origin: object = self.origin
+        if not isinstance(origin, str) or not 0 < len(origin) <= _LONGEST_ORIGIN:
+            raise InvalidCandidateError("origin", f"must be a string of 1 to {_LONGEST_ORIGIN} characters", str(self))
         for parameter, needed in self.needs.items():
-            if not isinstance(needed, Key) or not parameter.isidentifier():
-                raise InvalidCandidateError(
-                    "needs", f"maps parameter names to keys, not {parameter!r}: {needed!r}"
-                )
+            key: object = needed
+            if not isinstance(key, Key) or not parameter.isidentifier():
+                raise InvalidCandidateError("needs", f"maps parameter names to keys, not {parameter!r}: {needed!r}")
 
     @property
     def identity(self) -> tuple[str, str, str, str]:
@@ -149,9 +137,7 @@ class Candidate:
 
     def __repr__(self) -> str:
         stated = [f"{self.domain}:{self.key}/{self.provider}", f"origin={self.origin!r}"]
-        stated += [
-            f"{name}={value!r}" for name in ("priority", "stack_level") if (value := getattr(self, name))
-        ]
+        stated += [f"{name}={value!r}" for name in ("priority", "stack_level") if (value := getattr(self, name))]
         return f"<Candidate {' '.join(stated)}>"
 
     def replace(self, **changes: Any) -> "Candidate":
@@ -164,4 +150,5 @@ class Candidate:
         return Candidate(**{field.name: getattr(self, field.name) for field in fields(self)} | changes)
 
 
+_LONGEST_ORIGIN: Final = 500
 _TUPLE_FIELDS: Final = ("capabilities", "requires_os", "requires_packages", "conflicts_with")

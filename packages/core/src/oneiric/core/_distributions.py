@@ -124,5 +124,5 @@ def _foreign(wanted: str | None) -> Iterator[Installed]:
 
 def _wrapped(found: "Iterable[MetadataDistribution]") -> Iterator[Installed]:
     for distribution in found:
-        if name := distribution.metadata["Name"]:
+        if name := distribution.metadata.get("Name"):
             yield Installed(normalized(name), slow=distribution)

@@ -23,11 +23,7 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, asyncio.CancelledError):
         return "it was cancelled"
     text = str(error)
-    return (
-        text
-        if type(error).__module__ == "oneiric.core.errors" and text
-        else f"{type(error).__name__}: {text}"
-    )
+    return text if type(error).__module__ == "oneiric.core.errors" and text else f"{type(error).__name__}: {text}"
 
 
 class Drainer:
@@ -146,9 +142,7 @@ class Drainer:
         slot, candidate = attempt.slot, attempt.candidate
         await self._outlive(attempt.runner, (*slot.name, candidate.provider, slot.generations))
         if attempt.made:
-            await self.clean_up(
-                slot, Generation(attempt.instance, candidate, attempt.settings, slot.generations)
-            )
+            await self.clean_up(slot, Generation(attempt.instance, candidate, attempt.settings, slot.generations))
 
     async def _outlive(self, runner: StepRunner, where: tuple[str, str, str | None, str, int]) -> None:
         """Wait for steps that outlived their deadline, and report those that go on after the cleanup deadline too."""

@@ -50,9 +50,7 @@ def machine_obstacles(candidate: Candidate, environment: Environment) -> Iterabl
         yield Obstacle("os", f"runs on {', '.join(candidate.requires_os)}, this is {environment.os}")
     for requirement in candidate.requires_packages:
         if not environment.is_installed(requirement):
-            yield Obstacle(
-                "package", f"needs {requirement}, which is not installed", f"pip install '{requirement}'"
-            )
+            yield Obstacle("package", f"needs {requirement}, which is not installed", f"pip install '{requirement}'")
     for requirement in candidate.conflicts_with:
         if environment.is_installed(requirement):
             yield Obstacle("conflict", f"conflicts with {requirement}, which is installed")
@@ -61,9 +59,7 @@ def machine_obstacles(candidate: Candidate, environment: Environment) -> Iterabl
         yield Obstacle("extra", f"its extra {extra} is not installed", f"pip install '{extra}'")
 
 
-def capability_obstacle(
-    candidate: Candidate, wanted: tuple[str, ...], *, require_all: bool
-) -> Obstacle | None:
+def capability_obstacle(candidate: Candidate, wanted: tuple[str, ...], *, require_all: bool) -> Obstacle | None:
     """Return what a candidate lacks of the capabilities asked for, or None."""
     missing = [name for name in wanted if name not in candidate.capabilities]
     if not missing or (not require_all and len(missing) < len(wanted)):

@@ -25,9 +25,7 @@ class Environment:
     @classmethod
     def current(cls) -> "Environment":
         """Return this machine; each requirement is probed when first asked for, once."""
-        return cls(
-            python=".".join(map(str, sys.version_info[:3])), os=sys.platform, is_installed=_InstalledProbe()
-        )
+        return cls(python=".".join(map(str, sys.version_info[:3])), os=sys.platform, is_installed=_InstalledProbe())
 
     def satisfies_python(self, specifiers: str) -> bool:
         """Say whether this Python is in a PEP 440 specifier set such as ``">=3.13"``.

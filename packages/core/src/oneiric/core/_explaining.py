@@ -94,7 +94,7 @@ def raise_unresolved(revision: Revision, question: Question) -> NoReturn:
         raise unknown_key(revision, domain, key)
     explanation = build_explanation(ladder, revision.policy, question, revision.number)
     selection, wanted = question.selection, question.wanted
-    rows = (*explanation.ordered, *explanation.filtered)
+    rows = explanation.rows
     if selection is not None:
         aside = [row for row in explanation.filtered if row.provider == selection.provider]
         if not aside or not all(o.kind == "capability" for row in aside for o in row.obstacles):

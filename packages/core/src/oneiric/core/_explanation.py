@@ -202,6 +202,11 @@ class Explanation:
         return None if winner is None else winner.provider
 
     @property
+    def rows(self) -> "tuple[RankedCandidate | SetAsideCandidate, ...]":
+        """Every candidate of the key: the ranked ones, then those set aside."""
+        return (*self.ordered, *self.filtered)
+
+    @property
     def shadowed(self) -> tuple[RankedCandidate, ...]:
         """The ranked candidates that lost, best first."""
         return self.ordered[1:] if self.winner is not None else self.ordered
@@ -221,9 +226,7 @@ class Explanation:
         if first.score[0]:
             return f"{first.provider} is selected by {first.origins.get('selection', 'the question')}"
         if rival is None:
-            aside = (
-                f"; set aside: {', '.join(row.provider for row in self.filtered)}" if self.filtered else ""
-            )
+            aside = f"; set aside: {', '.join(row.provider for row in self.filtered)}" if self.filtered else ""
             return f"{first.provider} is the only eligible candidate{aside}"
         place = next(i for i in range(1, 4) if first.score[i] != rival.score[i])
         tier, value, other = TIERS[place], first.score[place], rival.score[place]
@@ -236,9 +239,7 @@ class Explanation:
         if self.selection is None:
             return f"all {len(self.filtered)} candidates are set aside"
         provider = self.selection.provider
-        reasons = "; ".join(
-            reason for row in self.filtered if row.provider == provider for reason in row.reasons
-        )
+        reasons = "; ".join(reason for row in self.filtered if row.provider == provider for reason in row.reasons)
         state = f"is set aside: {reasons}" if reasons else "is not registered"
         return f"{provider} is selected by {self.selection}, and {state}"
 

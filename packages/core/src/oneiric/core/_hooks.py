@@ -68,6 +68,4 @@ class LifecycleTimeouts:
         for name in ("activation", "health", "hook", "drain", "cleanup"):
             seconds = getattr(self, f"{name}_seconds")
             if seconds is not None and seconds < 0:
-                raise ConfigurationError(
-                    f"must not be negative, not {seconds!r}", key=f"lifecycle.{name}_seconds"
-                )
+                raise ConfigurationError(f"must not be negative, not {seconds!r}", key=f"lifecycle.{name}_seconds")

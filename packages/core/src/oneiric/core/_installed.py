@@ -63,9 +63,7 @@ def _value(variable: str, extra: str) -> str:
         "implementation_name": implementation,
         "implementation_version": "{}.{}.{}".format(*sys.implementation.version),
         "os_name": os.name,
-        "platform_python_implementation": {"cpython": "CPython", "pypy": "PyPy"}.get(
-            implementation, implementation
-        ),
+        "platform_python_implementation": {"cpython": "CPython", "pypy": "PyPy"}.get(implementation, implementation),
         "python_full_version": "{}.{}.{}".format(*python),
         "python_version": "{}.{}".format(*python),
         "sys_platform": sys.platform,

@@ -31,6 +31,7 @@ class JournalEntry:
         kind: str,
         slot: tuple[str, str, str | None],
         provider: str | None,
+        *,
         revision: int,
         why: str | Callable[[], str],
     ) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
-    from oneiric.core._generation import Generation
     from oneiric.core._activator import Activator
+    from oneiric.core._generation import Generation
     from oneiric.core._registry import Slot as SlotName
 
 __all__ = ["LiveProxy"]
@@ -25,6 +25,29 @@ _PROMISES: Final = (
 )
 
 
+class _Target:
+    """The slot a proxy speaks to."""
+
+    __slots__ = ("_activator", "_beside", "name")
+
+    def __init__(self, activator: "Activator", name: "SlotName", beside: str | None) -> None:
+        self._activator = activator
+        self._beside = beside
+        self.name = name
+
+    @property
+    def current(self) -> "Generation | None":
+        """What serves now."""
+        return self._activator.slot(self.name, self._beside).current
+
+    async def lease(self) -> "Generation":
+        """Take a lease on what serves, activating it if need be; the caller releases it."""
+        slot = self._activator.slot(self.name, self._beside)
+        generation = slot.current or await self._activator.first_use(slot)
+        generation.in_flight += 1
+        return generation
+
+
 class LiveProxy:
     """Stand for the instance of a key; every call is made on whatever serves when it starts.
 
@@ -32,83 +55,71 @@ class LiveProxy:
     lease for just that long. Anything else would outlive its lease and raises `TypeError` naming ``lease``.
     """
 
-    __slots__ = ("_oneiric_activator", "_oneiric_beside", "_oneiric_name")
+    __slots__ = ("_oneiric_target",)
+    _oneiric_target: _Target
 
     def __init__(self, activator: "Activator", name: "SlotName", beside: str | None) -> None:
-        object.__setattr__(self, "_oneiric_activator", activator)
-        object.__setattr__(self, "_oneiric_name", name)
-        object.__setattr__(self, "_oneiric_beside", beside)
+        object.__setattr__(self, "_oneiric_target", _Target(activator, name, beside))
 
     def __getattr__(self, attribute: str) -> "_LiveMethod":
         if attribute.startswith("__"):
             raise AttributeError(attribute)
-        slot = self._oneiric_activator.slot(self._oneiric_name, self._oneiric_beside)
-        if slot.current is not None:
-            _check(slot.current.instance, attribute)
-        return _LiveMethod(self, attribute)
+        target = self._oneiric_target
+        current = target.current
+        if current is not None:
+            _check(current.instance, attribute)
+        return _LiveMethod(target, attribute)
 
     def __setattr__(self, attribute: str, value: object) -> None:
-        raise TypeError(
-            f"a live proxy takes no attributes: set {attribute!r} on the instance under lease(...)"
-        )
+        raise TypeError(f"a live proxy takes no attributes: set {attribute!r} on the instance under lease(...)")
 
     def __repr__(self) -> str:
-        domain, key, tenant = self._oneiric_name
+        domain, key, tenant = self._oneiric_target.name
         return f"<live {domain}:{key}{f' (tenant {tenant})' if tenant else ''}>"
 
 
 class _LiveMethod:
     """A method of whatever serves at the time of the call."""
 
-    __slots__ = ("_attribute", "_proxy")
+    __slots__ = ("_attribute", "_target")
 
-    def __init__(self, proxy: LiveProxy, attribute: str) -> None:
-        self._proxy = proxy
+    def __init__(self, target: _Target, attribute: str) -> None:
+        self._target = target
         self._attribute = attribute
 
     def __call__(self, *args: Any, **kwargs: Any) -> "_LiveCall":
-        return _LiveCall(self._proxy, self._attribute, args, kwargs)
+        return _LiveCall(self._target, self._attribute, args, kwargs)
 
 
 class _LiveCall:
     """A call that has not started: awaiting, iterating or entering it takes the lease."""
 
-    __slots__ = ("_args", "_attribute", "_generation", "_kwargs", "_proxy", "_target")
+    __slots__ = ("_args", "_attribute", "_entered", "_generation", "_kwargs", "_target")
 
-    def __init__(
-        self, proxy: LiveProxy, attribute: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        self._proxy = proxy
+    def __init__(self, target: _Target, attribute: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._target = target
         self._attribute = attribute
         self._args = args
         self._kwargs = kwargs
         self._generation: Generation | None = None
-        self._target: Any = None
+        self._entered: Any = None
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._call().__await__()
 
     async def _call(self) -> Any:
-        generation = await self._lease()
+        generation = await self._target.lease()
         try:
             return await self._start(generation)
         finally:
             generation.release()
-
-    async def _lease(self) -> "Generation":
-        proxy = self._proxy
-        activator = proxy._oneiric_activator
-        slot = activator.slot(proxy._oneiric_name, proxy._oneiric_beside)
-        generation: Generation = slot.current or await activator.first_use(slot)
-        generation.in_flight += 1
-        return generation
 
     def _start(self, generation: "Generation") -> Any:
         method = _check(generation.instance, self._attribute)
         return method(*self._args, **self._kwargs)
 
     async def __aiter__(self) -> Any:
-        generation = await self._lease()
+        generation = await self._target.lease()
         try:
             async for item in self._start(generation):
                 yield item
@@ -116,10 +127,10 @@ class _LiveCall:
             generation.release()
 
     async def __aenter__(self) -> Any:
-        self._generation = generation = await self._lease()
+        self._generation = generation = await self._target.lease()
         try:
-            self._target = self._start(generation)
-            return await self._target.__aenter__()
+            self._entered = self._start(generation)
+            return await self._entered.__aenter__()
         except BaseException:
             generation.release()
             raise
@@ -127,7 +138,7 @@ class _LiveCall:
     async def __aexit__(self, *error: Any) -> Any:
         generation = self._generation
         try:
-            return await self._target.__aexit__(*error)
+            return await self._entered.__aexit__(*error)
         finally:
             if generation is not None:
                 generation.release()

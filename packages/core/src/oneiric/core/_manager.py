@@ -200,11 +200,7 @@ class LifecycleManager:
         name = slot_name(domain, key, tenant)
         activator = self._activator
         slot = activator.slot(name, own=provider is not None)
-        if (
-            provider is None
-            and slot.name[2] is not None
-            and self.resolver.policy.selection_for(*slot.name) is None
-        ):
+        if provider is None and slot.name[2] is not None and self.resolver.policy.selection_for(*slot.name) is None:
             # Only a swap gave this tenant a slot of its own; without it the base serves.
             return await self._rejoin_base(name)
         (instance,) = await activator.swapper.swap([activator.request(slot, provider, by)], force=force)
@@ -245,8 +241,7 @@ class LifecycleManager:
         self._activator.check_loop()
         requests = []
         for target, provider in targets.items():
-            name = (target.domain, target.name, tenant) if isinstance(target, Key) else (*target, tenant)
-            slot = self._activator.slot(name, own=provider is not None)
+            slot = self._activator.slot(_target_name(target, tenant), own=provider is not None)
             requests.append(self._activator.request(slot, provider, by))
         if len({request.slot.sort_key for request in requests}) < len(requests):
             raise LifecycleError("a group names one slot twice", "name each key once")
@@ -321,15 +316,13 @@ class LifecycleManager:
 
     def lease_many(self, *keys: Target, tenant: str | None = None) -> LeaseMany:
         """Hold the instances of several keys as one consistent set; a group swap never comes in between."""
-        names = tuple(slot_name(*((key, None) if isinstance(key, Key) else key), tenant) for key in keys)
+        names = tuple(_target_name(key, tenant) for key in keys)
         return LeaseMany(self._activator, names)
 
     @overload
     def live[T](self, domain: Key[T], *, provider: str | None = None, tenant: str | None = None) -> T: ...
     @overload
-    def live(
-        self, domain: str, key: str, *, provider: str | None = None, tenant: str | None = None
-    ) -> Any: ...
+    def live(self, domain: str, key: str, *, provider: str | None = None, tenant: str | None = None) -> Any: ...
     def live(
         self,
         domain: str | Key[Any],
@@ -374,9 +367,7 @@ class LifecycleManager:
     def get_instance[T](self, domain: Key[T], *, tenant: str | None = None) -> T | None: ...
     @overload
     def get_instance(self, domain: str, key: str, *, tenant: str | None = None) -> Any: ...
-    def get_instance(
-        self, domain: str | Key[Any], key: str | None = None, *, tenant: str | None = None
-    ) -> Any:
+    def get_instance(self, domain: str | Key[Any], key: str | None = None, *, tenant: str | None = None) -> Any:
         """Return what serves, borrowed, or None; activates nothing."""
         generation = self._activator.slot(slot_name(domain, key, tenant)).current
         return None if generation is None else generation.instance
@@ -454,6 +445,8 @@ class LifecycleManager:
         activator = getattr(self, "_activator", None)
         if activator is not None and not activator.swapper.closed and (bound := activator.slots.bound()):
             names = ", ".join(str(slot) for slot in bound)
-            warnings.warn(
-                f"LifecycleManager was not closed; still active: {names}", ResourceWarning, stacklevel=1
-            )
+            warnings.warn(f"LifecycleManager was not closed; still active: {names}", ResourceWarning, stacklevel=1)
+
+
+def _target_name(target: Target, tenant: str | None) -> SlotName:
+    return slot_name(target, None, tenant) if isinstance(target, Key) else slot_name(*target, tenant)

@@ -44,8 +44,6 @@ def _report(observer: Observer, event: object, error: Exception) -> None:
     loop = asyncio._get_running_loop() if asyncio else None  # noqa: SLF001 - documented for framework authors
     name = type(event).__name__
     if loop is not None:
-        loop.call_exception_handler(
-            {"message": f"observer {observer!r} failed on {name}", "exception": error}
-        )
+        loop.call_exception_handler({"message": f"observer {observer!r} failed on {name}", "exception": error})
     else:
         sys.excepthook(type(error), error, error.__traceback__)

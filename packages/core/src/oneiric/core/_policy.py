@@ -62,9 +62,7 @@ class StackOrder(Mapping[str, int]):
 
     __slots__ = ("_priorities", "origin")
 
-    def __init__(
-        self, priorities: Mapping[str, int] | None = None, origin: str = STACK_ORDER_VARIABLE
-    ) -> None:
+    def __init__(self, priorities: Mapping[str, int] | None = None, origin: str = STACK_ORDER_VARIABLE) -> None:
         self._priorities = dict(priorities or {})
         self.origin = origin
 
@@ -196,9 +194,7 @@ class Policy:
         if candidate.priority is not None:
             return candidate.priority, f"stated by {candidate.origin}"
         path = candidate.metadata.get("path")
-        if isinstance(path, str) and (
-            inferred := path_priority(str(candidate.metadata.get("package", "")), path)
-        ):
+        if isinstance(path, str) and (inferred := path_priority(str(candidate.metadata.get("package", "")), path)):
             return inferred, f"path {path}"
         return 0, "default"
 

@@ -58,9 +58,7 @@ def _plan(activator: Activator) -> _Plan:
 def stale_slots(activator: Activator) -> tuple[SlotName, ...]:
     """Return the slots that `reconcile` would change, sorted."""
     plan = _plan(activator)
-    return tuple(
-        slot.name for slot in sorted([*(s for s, _ in plan.stale), *plan.orphans], key=lambda s: s.sort_key)
-    )
+    return tuple(slot.name for slot in sorted([*(s for s, _ in plan.stale), *plan.orphans], key=lambda s: s.sort_key))
 
 
 async def reconcile(activator: Activator) -> ReconcileReport:

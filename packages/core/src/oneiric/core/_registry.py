@@ -103,9 +103,7 @@ class Change:
                 if (was := old.get(key)) is not (now := new.get(key)):
                     yield (domain, key, None), was, now
                 if any_tenants:
-                    for tenant in sorted(
-                        before.tenants_with_own(domain, key) | after.tenants_with_own(domain, key)
-                    ):
+                    for tenant in sorted(before.tenants_with_own(domain, key) | after.tenants_with_own(domain, key)):
                         slot = (domain, key, tenant)
                         if (was := before.winner(slot)) is not (now := after.winner(slot)):
                             yield slot, was, now

@@ -39,9 +39,7 @@ _MARKER_VARIABLES: Final = frozenset(
         "sys_platform",
     }
 )
-_VERSIONED: Final = frozenset(
-    {"implementation_version", "platform_release", "python_full_version", "python_version"}
-)
+_VERSIONED: Final = frozenset({"implementation_version", "platform_release", "python_full_version", "python_version"})
 
 
 def normalized(name: str) -> str:
@@ -108,11 +106,7 @@ def parse_requirement(text: str) -> Requirement:
     match = _head_pattern().match(text) if len(text) <= _MAX_LENGTH else None
     if match is None:
         raise ValueError(f"{text[:80]!r} is not a requirement")
-    extras = (
-        [extra.strip() for extra in (match["extras"] or "").split(",")]
-        if (match["extras"] or "").strip()
-        else []
-    )
+    extras = [extra.strip() for extra in (match["extras"] or "").split(",")] if (match["extras"] or "").strip() else []
     if not all(_extra_pattern().match(extra) for extra in extras):
         raise ValueError(f"{text[:80]!r} is not a requirement: its extras are malformed")
     try:
@@ -220,8 +214,7 @@ class _MarkerParser:
 
         def compare(environment: MarkerEnvironment) -> bool:
             values = [
-                environment(side) if known else side[1:-1]
-                for side, known in zip((left, right), sides, strict=True)
+                environment(side) if known else side[1:-1] for side, known in zip((left, right), sides, strict=True)
             ]
             return _holds(variable, values[0], operator, values[1])
 

@@ -147,21 +147,20 @@ class Resolver:
         for candidate in change.added:
             emit(Registered(at, number, candidate))
         for slot, was, now in change.winner_changes():
-            emit(WinnerChanged(at, number, *slot, was and was.provider, now and now.provider))
+            emit(WinnerChanged(at, number, *slot, _provider(was), _provider(now)))
 
     def _journal_winners(self, change: Change, at: float) -> None:
         after = change.after
         # Of a change larger than the journal only the last winners are worth an entry.
         for slot, _, now in deque(change.winner_changes(), maxlen=self.journal.length):
             why = _Why(after, slot, now)
-            self.journal.record(JournalEntry(at, "winner", slot, now and now.provider, after.number, why))
+            self.journal.record(JournalEntry(at, "winner", slot, _provider(now), revision=after.number, why=why))
 
     def _journal_bound(self, at: float, kind: str, slot: Slot, candidate: Candidate | None) -> None:
         """Record for the lifecycle what serves from now on."""
         revision = self._registry.revision
-        provider = None if candidate is None else candidate.provider
         why: Any = "it was retired" if candidate is None else _Why(revision, slot, candidate)
-        self.journal.record(JournalEntry(at, kind, slot, provider, revision.number, why))
+        self.journal.record(JournalEntry(at, kind, slot, _provider(candidate), revision=revision.number, why=why))
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call *observer* with each event of `oneiric.core.events` from now on; return the call that stops it."""
@@ -236,9 +235,7 @@ class Resolver:
                 return self._registry.revision.winners[domain][key]  # type: ignore[index]  # a Key falls through
             except KeyError:
                 pass
-        return self._resolve_asked(
-            _slot(domain, key, tenant), provider, _names(capabilities), require_all=require_all
-        )
+        return self._resolve_asked(_slot(domain, key, tenant), provider, _names(capabilities), require_all=require_all)
 
     def _resolve_asked(
         self, slot: Slot, provider: str | None, wanted: tuple[str, ...], *, require_all: bool
@@ -281,9 +278,7 @@ class Resolver:
             if not ladder:
                 raise unknown_key(revision, slot[0], slot[1])
             question = Question(slot, _selection_asked(revision, slot, provider), asked[3], require_all)
-            found = revision.memo[asked] = build_explanation(
-                ladder, revision.policy, question, revision.number
-            )
+            found = revision.memo[asked] = build_explanation(ladder, revision.policy, question, revision.number)
         return found if active is None else found.with_active(active)
 
     def list_active(self, domain: str) -> tuple[Candidate, ...]:
@@ -297,9 +292,7 @@ class Resolver:
     def list_filtered(self, domain: str) -> tuple[tuple[Candidate, tuple[Obstacle, ...]], ...]:
         """Return the candidates of a domain that are set aside, by key, each with its obstacles."""
         return tuple(
-            (row.candidate, row.obstacles)
-            for key in self.keys(domain)
-            for row in self.explain(domain, key).filtered
+            (row.candidate, row.obstacles) for key in self.keys(domain) for row in self.explain(domain, key).filtered
         )
 
     def obstacles(self, candidate: Candidate, *, selected: bool = False) -> tuple[Obstacle, ...]:
@@ -319,10 +312,7 @@ class Resolver:
         ladders = self._registry.revision.ladders
         domains = sorted(ladders) if domain is None else [domain]
         return tuple(
-            row.candidate
-            for name in domains
-            for _, ladder in sorted(ladders.get(name, {}).items())
-            for row in ladder
+            row.candidate for name in domains for _, ladder in sorted(ladders.get(name, {}).items()) for row in ladder
         )
 
     def selection_for(self, domain: str, key: str, *, tenant: str | None = None) -> Selection | None:
@@ -389,6 +379,10 @@ class _Why:
         return build_explanation(self._ladder, self._policy, self._question, self._number).why
 
 
+def _provider(candidate: Candidate | None) -> str | None:
+    return None if candidate is None else candidate.provider
+
+
 def _nothing_active(_domain: str, _key: str, _tenant: str | None) -> str | None:
     return None
 
@@ -397,9 +391,7 @@ def _slot(domain: str | Key[Any], key: str | None, tenant: str | None) -> Slot:
     if isinstance(domain, Key):
         return (domain.domain, domain.name, tenant)
     if key is None:
-        raise CandidateNotFoundError(
-            str(domain), "", "no key was named", "resolve(domain, key) or resolve(Key(…))"
-        )
+        raise CandidateNotFoundError(str(domain), "", "no key was named", "resolve(domain, key) or resolve(Key(…))")
     return (domain, key, tenant)
 
 

@@ -10,9 +10,9 @@ _MASK: Final = "***"
 class Secret:
     """Hold a secret string; only `reveal` gives it out.
 
-    It prints and formats as ``***``, refuses pickling, compares in constant time, and all secrets hash alike, so that no
-    log line, traceback, JSON dump or dictionary carries a trace of the value. pydantic models accept a `Secret` or a
-    string for such a field and dump ``"***"``; core does not import pydantic for that.
+    It prints and formats as ``***``, refuses pickling, compares in constant time, and all secrets hash alike, so that
+    no log line, traceback, JSON dump or dictionary carries a trace of the value. pydantic models accept a `Secret` or
+    a string for such a field and dump ``"***"``; core does not import pydantic for that.
 
     Args:
         value: The secret; must be a string.

@@ -75,7 +75,7 @@ class StepRunner:
             LifecycleError: It called ``sys.exit``, or cancelled itself.
             Exception: Whatever it raised.
         """
-        context = self._enter(step)
+        context = self._enter()
         self._scope.active += 1
         try:
             result = context.run(function, *args)
@@ -96,9 +96,7 @@ class StepRunner:
         task.add_done_callback(self._left)
         return await self._wait(step, seconds, task, task.cancel)
 
-    async def run_in_thread(
-        self, step: str, seconds: float | None, function: Callable[..., Any], *args: Any
-    ) -> Any:
+    async def run_in_thread(self, step: str, seconds: float | None, function: Callable[..., Any], *args: Any) -> Any:
         """Call a blocking *function* in a daemon thread; at the deadline the thread is left to itself.
 
         Raises:
@@ -106,7 +104,7 @@ class StepRunner:
             LifecycleError: It called ``sys.exit``.
             Exception: Whatever it raised.
         """
-        context = self._enter(step)
+        context = self._enter()
         self._scope.active += 1
         future = _in_thread(step, context, function, args)
         future.add_done_callback(self._left)
@@ -118,7 +116,7 @@ class StepRunner:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
 
-    def _enter(self, step: str) -> Context:
+    def _enter(self) -> Context:
         if self._aborted is not None:
             raise self._aborted
         context = self._context.copy()
@@ -191,7 +189,8 @@ def _in_thread(
             future.set_result(value)
 
     def work() -> None:
-        value, failure = None, None
+        value: Any = None
+        failure: Exception | None = None
         try:
             value = context.run(function, *args)
         except StopIteration as error:  # a future refuses to carry it

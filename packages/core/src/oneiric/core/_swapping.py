@@ -132,9 +132,7 @@ class Swapper:
             await self._undo(requests, tasks, reason_of(error))
             raise
 
-    async def _undo(
-        self, requests: Sequence[Request], tasks: list["asyncio.Task[Generation]"], reason: str
-    ) -> None:
+    async def _undo(self, requests: Sequence[Request], tasks: list["asyncio.Task[Generation]"], reason: str) -> None:
         """Stop the preparations of a group that failed, and tear down those that had succeeded."""
         for task in tasks:
             task.cancel()
@@ -145,17 +143,13 @@ class Swapper:
                 self._record_failure(request.slot, new.provider, "group", reason)
                 await self._drainer.retire(request.slot, new)
 
-    async def _prepare_one(
-        self, slot: Slot, candidate: Candidate, started: float, *, force: bool
-    ) -> Generation:
+    async def _prepare_one(self, slot: Slot, candidate: Candidate, started: float, *, force: bool) -> Generation:
         old = slot.current
         if old is not None and old.candidate.exclusive and candidate.exclusive:
             return await self._replace_exclusive(slot, old, candidate, started, force=force)
         return await self._attempt(slot, candidate, old, force=force)
 
-    async def _attempt(
-        self, slot: Slot, candidate: Candidate, old: Generation | None, *, force: bool
-    ) -> Generation:
+    async def _attempt(self, slot: Slot, candidate: Candidate, old: Generation | None, *, force: bool) -> Generation:
         attempt = Attempt(self._workshop, slot, candidate)
         self._attempts.add(attempt)
         slot.pending_provider = candidate.provider
@@ -218,9 +212,7 @@ class Swapper:
             slot.last_error = failure
             if not isinstance(error, ActivationError):
                 raise
-            raise SwapError(
-                domain, key, candidate.provider, error.step, error.reason, True, tenant
-            ) from error
+            raise SwapError(domain, key, candidate.provider, error.step, error.reason, True, tenant) from error
 
     async def _restore(self, slot: Slot, candidate: Candidate, started: float) -> None:
         generation = await self._attempt(slot, candidate, None, force=True)
@@ -281,11 +273,7 @@ class Swapper:
         number = self._resolver.revision
         at = slot.last_activated_at or 0.0
         self._resolver._journal_bound(at, "bound", slot.name, generation.candidate)  # noqa: SLF001 - as above
-        self._emit(
-            Bound(
-                at, *slot.name, generation.provider, generation.number, previous, elapsed, in_flight, number
-            )
-        )
+        self._emit(Bound(at, *slot.name, generation.provider, generation.number, previous, elapsed, in_flight, number))
 
     async def _finish(
         self, requests: Sequence[Request], generations: list[Generation], replaced: list[Generation | None]
@@ -306,18 +294,14 @@ class Swapper:
         if old is not None:
             await self._drainer.retire(slot, old)
 
-    async def _tell(
-        self, hook: Callable[[Any, Any, Any], Any], slot: Slot, new: Generation, old: Any
-    ) -> None:
+    async def _tell(self, hook: Callable[[Any, Any, Any], Any], slot: Slot, new: Generation, old: Any) -> None:
         runner = self._drainer.runner(slot)
         try:
             seconds = self._workshop.timeouts.hook_seconds
             await runner.run("post_swap", seconds, hook, new.candidate, new.instance, old)
         except Exception as error:  # noqa: BLE001 - the swap stands whatever a hook thinks of it
             name = getattr(hook, "__qualname__", repr(hook))
-            self._emit(
-                HookFailed(self._clock(), *slot.name, new.provider, new.number, name, reason_of(error))
-            )
+            self._emit(HookFailed(self._clock(), *slot.name, new.provider, new.number, name, reason_of(error)))
 
     def close(self) -> None:
         """Refuse every change from now on, and make the ones under way fail."""

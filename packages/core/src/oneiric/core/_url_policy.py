@@ -21,7 +21,7 @@ _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_
 _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\Z")
 #: A cloud's metadata service on an address that looks public.
 _METADATA: Final = frozenset({IPv4Address("168.63.129.16")})
-_NAT64: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+_NAT64: Final = IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +111,7 @@ class UrlPolicy:
             return
         if any(allowed.startswith("*.") and host.endswith(allowed[1:]) for allowed in self.hosts):
             return
-        raise FetchRefusedError(
-            f"{shown} is refused: host {host!r} is not allowed (allowed: {listed(self.hosts)})"
-        )
+        raise FetchRefusedError(f"{shown} is refused: host {host!r} is not allowed (allowed: {listed(self.hosts)})")
 
     def _port(self, scheme: str, port: int | None, shown: str) -> int:
         default = _DEFAULT_PORTS.get(scheme)
@@ -149,8 +147,8 @@ class UrlPolicy:
 
 
 def _is_public(address: Address) -> bool:
-    if isinstance(address, IPv6Address) and any(address in network for network in _NAT64):
-        return True  # judged by the IPv4 address inside
+    if isinstance(address, IPv6Address) and (address.ipv4_mapped is not None or address in _NAT64):
+        return True  # it leads to the IPv4 address inside and is judged by that
     return (
         address.is_global
         and not address.is_multicast
@@ -165,7 +163,7 @@ def _embedded(address: Address) -> list[IPv4Address]:
     if isinstance(address, IPv4Address):
         return []
     found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())[1:]]
-    if any(address in network for network in _NAT64):
+    if address in _NAT64:
         found.append(IPv4Address(int(address) & 0xFFFFFFFF))
     return [each for each in found if each is not None]
 
@@ -179,9 +177,7 @@ def _host(host: str | None, netloc: str, shown: str) -> tuple[str, Address | Non
         try:
             address = ip_address(host)
         except ValueError as error:
-            raise FetchRefusedError(
-                f"{shown} is refused: {host!r} is not an address in its plain form"
-            ) from error
+            raise FetchRefusedError(f"{shown} is refused: {host!r} is not an address in its plain form") from error
         return str(address), address
     if len(host) > 253 or not _HOST.match(host):
         raise FetchRefusedError(f"{shown} is refused: {host!r:.80} is not a host name")

@@ -54,9 +54,7 @@ class Version:
         self.epoch = int(part["epoch"] or 0)
         self.release = tuple(int(number) for number in part["release"].split("."))
         pre = part["pre"]
-        self.pre = (
-            None if pre is None else (_PRE_NAMES.get(pre.lower(), pre.lower()), int(part["pre_n"] or 0))
-        )
+        self.pre = None if pre is None else (_PRE_NAMES.get(pre.lower(), pre.lower()), int(part["pre_n"] or 0))
         self.post = None if part["post"] is None else int(part["post_n1"] or part["post_n2"] or 0)
         self.dev = None if part["dev"] is None else int(part["dev_n"] or 0)
         local = re.split(r"[-_.]", part["local"].lower()) if part["local"] else ()

@@ -79,20 +79,16 @@ def why_not(explanation: "Explanation", provider: str) -> WhyNot:
         return WhyNot(provider, wins=False, obstacles=(), changes=_changes(explanation, ranked))
     aside = [row for row in explanation.filtered if row.provider == provider]
     if not aside:
-        have = {row.provider for row in (*explanation.ordered, *explanation.filtered)}
+        have = {row.provider for row in explanation.rows}
         raise SelectionNotFoundError(explanation.domain, explanation.key, provider, None, tuple(sorted(have)))
     # Of several rows of one provider, the one that least stands in the way of is the one to speak of.
-    best = min(
-        aside, key=lambda row: (any(o.kind not in REMOVABLE for o in row.obstacles), [-v for v in row.score])
-    )
+    best = min(aside, key=lambda row: (any(o.kind not in REMOVABLE for o in row.obstacles), [-v for v in row.score]))
     if any(obstacle.kind not in REMOVABLE for obstacle in best.obstacles):
         return WhyNot(provider, wins=False, obstacles=best.obstacles, changes=None)
     return WhyNot(provider, wins=False, obstacles=best.obstacles, changes=_changes(explanation, best))
 
 
-def _changes(
-    explanation: "Explanation", row: "RankedCandidate | SetAsideCandidate"
-) -> dict[str, LeastChange]:
+def _changes(explanation: "Explanation", row: "RankedCandidate | SetAsideCandidate") -> dict[str, LeastChange]:
     """Find the least change per tier for a row that only removable obstacles, or its rank, keep from winning."""
     kinds = {obstacle.kind for obstacle in getattr(row, "obstacles", ())}
     install = row.candidate.requires_extra if "extra" in kinds else None
@@ -106,9 +102,7 @@ def _changes(
         changes["selection"] = LeastChange("selection", row.provider, how, install)
         if chosen is not None or "opt_in" in kinds:
             return changes
-    best = max(
-        (rival.score[1:] for rival in explanation.ordered if rival.provider != row.provider), default=None
-    )
+    best = max((rival.score[1:] for rival in explanation.ordered if rival.provider != row.provider), default=None)
     _, priority, stack_level, registration = row.score
     if chosen is not None or best is None or row.score[1:] > best:
         # Nothing but the missing extra is in the way.
@@ -119,9 +113,7 @@ def _changes(
     changes["priority"] = LeastChange("priority", lowest, _how_priority(row, lowest) + also, install)
     if priority == best[0]:
         lowest = best[1] if registration > best[2] else best[1] + 1
-        changes["stack_level"] = LeastChange(
-            "stack_level", lowest, f"give it stack_level {lowest}{also}", install
-        )
+        changes["stack_level"] = LeastChange("stack_level", lowest, f"give it stack_level {lowest}{also}", install)
     return changes
 
 

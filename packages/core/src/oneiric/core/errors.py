@@ -157,9 +157,7 @@ class CandidateNotFoundError(ResolutionError):
     @property
     def message(self) -> str:
         """The key, and what there is instead."""
-        return f"{self.domain}:{self.key} has no eligible candidate" + (
-            f" ({self.found})" if self.found else ""
-        )
+        return f"{self.domain}:{self.key} has no eligible candidate" + (f" ({self.found})" if self.found else "")
 
     @property
     def hint(self) -> str | None:
@@ -174,7 +172,7 @@ class SelectionNotFoundError(CandidateNotFoundError):
     ``SelectionNotFoundError(domain, key, provider, reason, have, selected_by, hint)``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - positional, because pickling rebuilds from args
         self,
         domain: str,
         key: str,
@@ -193,9 +191,7 @@ class SelectionNotFoundError(CandidateNotFoundError):
         """The provider, why it cannot be used, and who asked for it."""
         by = f", selected by {self.selected_by}" if self.selected_by else ""
         if self.reason is None:
-            return (
-                f"{self.domain}:{self.key} has no provider {self.provider!r}{by} (have: {listed(self.have)})"
-            )
+            return f"{self.domain}:{self.key} has no provider {self.provider!r}{by} (have: {listed(self.have)})"
         found = f"provider {self.provider!r} of {self.domain}:{self.key}{by} is set aside: {self.reason}"
         return f"{found} (have: {listed(self.have)})"
 
@@ -286,14 +282,14 @@ class _StepError(LifecycleError):
 
     _verb: ClassVar[str] = "start"
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - positional, because pickling rebuilds from args
         self,
         domain: str,
         key: str,
         provider: str,
         step: str,
         reason: str,
-        rolled_back: bool = False,  # noqa: FBT001, FBT002 - positional, because pickling rebuilds from args
+        rolled_back: bool = False,  # noqa: FBT001, FBT002 - as above
         tenant: str | None = None,
         hint: str | None = None,
     ) -> None:

@@ -67,9 +67,7 @@ class FactoryAllowList:
 
     def __post_init__(self) -> None:
         if isinstance(self.prefixes, str):
-            raise ConfigurationError(
-                f"the factory allow-list must be a sequence of prefixes, not {self.prefixes!r}"
-            )
+            raise ConfigurationError(f"the factory allow-list must be a sequence of prefixes, not {self.prefixes!r}")
         object.__setattr__(self, "prefixes", tuple(_prefix(prefix) for prefix in self.prefixes))
 
     @classmethod
@@ -91,11 +89,7 @@ class FactoryAllowList:
 
 
 def _prefix(text: object) -> str:
-    if (
-        isinstance(text, str)
-        and len(text) <= MAX_FACTORY_LENGTH
-        and _PREFIX.match(bare := text.removesuffix("."))
-    ):
+    if isinstance(text, str) and len(text) <= MAX_FACTORY_LENGTH and _PREFIX.match(bare := text.removesuffix(".")):
         return bare
     shown = repr(text)[:80]
     raise ConfigurationError(
@@ -116,9 +110,7 @@ def check_factory(text: object, allowed: FactoryAllowList | None = None) -> str:
     """
     if not isinstance(text, str) or not is_factory_string(text):
         found = repr(text) if len(repr(text)) <= 80 else f"{repr(text)[:80]}… ({len(repr(text))} characters)"
-        raise FactoryNotAllowedError(
-            f"factory must read 'module:attr', not {found}", "package.module:ClassName"
-        )
+        raise FactoryNotAllowedError(f"factory must read 'module:attr', not {found}", "package.module:ClassName")
     top = text.partition(":")[0].partition(".")[0]
     if top in BLOCKED_MODULES or top.lstrip("_") in BLOCKED_MODULES:
         raise FactoryNotAllowedError(

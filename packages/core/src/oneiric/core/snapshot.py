@@ -53,9 +53,7 @@ def read_snapshot(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     if not isinstance(statuses, list) or not all(isinstance(status, dict) for status in statuses):
-        raise ValueError(
-            f"{os.fspath(path)} is not a lifecycle snapshot: it must hold a JSON list of objects"
-        )
+        raise ValueError(f"{os.fspath(path)} is not a lifecycle snapshot: it must hold a JSON list of objects")
     return statuses
 
 
@@ -68,9 +66,7 @@ class SnapshotWriter:
 
     __slots__ = ("_dirty", "_path", "_statuses", "_timer", "_writing", "last_error")
 
-    def __init__(
-        self, path: str | os.PathLike[str], statuses: Callable[[], Sequence[dict[str, Any]]]
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], statuses: Callable[[], Sequence[dict[str, Any]]]) -> None:
         self._path = path
         self._statuses = statuses
         self._timer: asyncio.TimerHandle | None = None

@@ -132,9 +132,7 @@ class _Discovery:
     def _take_catalog(self, entry_point: EntryPoint) -> None:
         package = entry_point.value
         if not _PACKAGE.match(package):
-            raise CatalogError(
-                f"{package[:80]!r} is not the name of a package", "a dotted name, such as 'acme.cache'"
-            )
+            raise CatalogError(f"{package[:80]!r} is not the name of a package", "a dotted name, such as 'acme.cache'")
         path, content = find_catalog(package)
         candidates = parse_catalog(content, package, path)
         self._register(entry_point, candidates)
@@ -159,9 +157,7 @@ class _Discovery:
         for candidate in candidates:
             if (first := self._identities.get(candidate.identity)) is not None:
                 offered = f"{candidate} from {candidate.origin!r}"
-                raise RegistrationError(
-                    f"{offered} is already offered by {first.name!r} of {first.distribution}"
-                )
+                raise RegistrationError(f"{offered} is already offered by {first.name!r} of {first.distribution}")
         if candidates:
             self._resolver.apply(add=candidates)
         self._identities |= dict.fromkeys((candidate.identity for candidate in candidates), entry_point)

@@ -26,9 +26,7 @@ def entry_points_of(groups: Collection[str]) -> list[EntryPoint]:
         if text is None or not any(group in text for group in groups):
             continue
         found += [
-            EntryPoint(group, name, installed.name, value)
-            for group, name, value in _lines(text)
-            if group in groups
+            EntryPoint(group, name, installed.name, value) for group, name, value in _lines(text) if group in groups
         ]
     return sorted(found)
 

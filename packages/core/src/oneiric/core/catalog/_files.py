@@ -160,11 +160,7 @@ def _locations(top: str) -> list[str] | None:
         spec = find_spec(top)
     except (ImportError, ValueError):
         return None
-    return (
-        None
-        if spec is None or spec.submodule_search_locations is None
-        else list(spec.submodule_search_locations)
-    )
+    return None if spec is None or spec.submodule_search_locations is None else list(spec.submodule_search_locations)
 
 
 def _below(locations: list[str], segment: str) -> list[str]:

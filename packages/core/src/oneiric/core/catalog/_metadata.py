@@ -219,7 +219,5 @@ def _model_name(model: str | type[Any] | None) -> str | None:
     if model is None or isinstance(model, str):
         return model
     if "." in model.__qualname__:
-        raise InvalidCandidateError(
-            "settings_model", f"must be a class at the top of a module, not {model!r}"
-        )
+        raise InvalidCandidateError("settings_model", f"must be a class at the top of a module, not {model!r}")
     return f"{model.__module__}:{model.__qualname__}"

@@ -55,14 +55,11 @@ def _described(error: BaseException) -> str:
 def _offered(entry_point: EntryPoint) -> tuple[Candidate, ...]:
     plugin = load_factory(entry_point.value)
     if not callable(plugin):
-        raise CatalogError(
-            f"{entry_point.value!r} is {type(plugin).__name__}, not a callable without arguments"
-        )
+        raise CatalogError(f"{entry_point.value!r} is {type(plugin).__name__}, not a callable without arguments")
     found: list[Candidate] = []
     _collect(plugin(), found, entry_point.value, MAX_DEPTH)
     return tuple(
-        candidate.replace(source=CandidateSource.ENTRY_POINT, origin=entry_point.distribution)
-        for candidate in found
+        candidate.replace(source=CandidateSource.ENTRY_POINT, origin=entry_point.distribution) for candidate in found
     )
 
 
@@ -81,6 +78,4 @@ def _collect(offer: Any, found: list[Candidate], plugin: str, depth: int) -> Non
             _collect(each, found, plugin, depth - 1)
     elif offer is not None:
         kind = type(offer).__name__
-        raise CatalogError(
-            f"{plugin!r} offers {kind}; it must return Candidate, AdapterMetadata or ActionMetadata"
-        )
+        raise CatalogError(f"{plugin!r} offers {kind}; it must return Candidate, AdapterMetadata or ActionMetadata")

@@ -26,9 +26,9 @@ def candidate_from_row(
 ) -> Candidate:
     """Make a candidate of a row of the closed schema.
 
-    A field that is None (a manifest's ``null``) counts as not stated. Names of earlier manifests are understood:
-    ``python_version``, ``os_platform`` and ``requires`` stand for ``requires_python``, ``requires_os`` and
-    ``requires_packages``.
+    A field that is None (a manifest's ``null``) counts as not stated. Names of earlier manifests are
+    understood: ``python_version``, ``os_platform`` and ``requires`` stand for ``requires_python``,
+    ``requires_os`` and ``requires_packages``.
 
     Args:
         row: A table of a catalogue, or an entry of a manifest.

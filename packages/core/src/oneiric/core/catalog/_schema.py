@@ -210,15 +210,11 @@ def needs(value: object) -> dict[str, Key[Any]]:
     for parameter, stated in value.items():
         domain, colon, key = stated.partition(":") if isinstance(stated, str) else ("", "", "")
         if not colon:
-            raise WrongValueError(
-                f"maps parameter {shown(parameter)} to {shown(stated)}, which is not 'domain:key'"
-            )
+            raise WrongValueError(f"maps parameter {shown(parameter)} to {shown(stated)}, which is not 'domain:key'")
         try:
             found[parameter] = Key(domain, key)
         except InvalidCandidateError as error:
-            raise WrongValueError(
-                f"maps parameter {shown(parameter)} to {shown(stated)}: {error.message}"
-            ) from error
+            raise WrongValueError(f"maps parameter {shown(parameter)} to {shown(stated)}: {error.message}") from error
     return found
 
 
