@@ -176,9 +176,7 @@ class Activator:
         attempt = slot.attempt = asyncio.get_running_loop().create_future()
         try:
             request = self._first_request(slot, provider)
-            async with self.swapper.locked([slot]):
-                if slot.current is None:
-                    await self.swapper.change([request], force=force)
+            await self.swapper.swap([request], force=force, unless_bound=True)
         except Exception as error:
             attempt.set_exception(error)
             attempt.exception()  # looked at: there may be nobody waiting

@@ -13,7 +13,7 @@ from oneiric.core._hooks import LifecycleHooks, LifecycleTimeouts
 from oneiric.core._key import Key
 from oneiric.core._loading import MissingModuleError, load_factory
 from oneiric.core._slot import Slot
-from oneiric.core._steps import StepRunner, is_awaitable
+from oneiric.core._steps import BUDGET, StepRunner, is_awaitable
 from oneiric.core.errors import DeadlineError, LifecycleError, LoadError, MissingExtraError, UnhealthyError
 
 __all__ = ["Attempt", "Workshop"]
@@ -69,12 +69,12 @@ class Attempt:
         self._loop = asyncio.get_running_loop()
         self.slot = slot
         self.candidate = candidate
-        self.runner = StepRunner(workshop.context, slot)
+        budget = workshop.timeouts.activation_seconds
+        self._deadline = None if budget is None else self._loop.time() + budget
+        self.runner = StepRunner(workshop.context, slot, self._deadline)
         self.step = "load"
         self.instance: Any = _NOTHING
         self.settings: Any = None
-        budget = workshop.timeouts.activation_seconds
-        self._deadline = None if budget is None else self._loop.time() + budget
 
     @property
     def made(self) -> bool:
@@ -97,8 +97,8 @@ class Attempt:
         init = method_of(instance, "init")
         if init is not None:
             self.step = "init"
-            await self.runner.run("init", self._remaining(), init)
-            self._check_budget()
+            await self.runner.run("init", BUDGET, init)
+        self._check_budget()
         self.step = "health"
         await self._check_health(force=force)
         self.step = "pre_swap"
@@ -106,9 +106,6 @@ class Attempt:
             await self._ask(hook, None if old is None else old.instance)
         self.slot.generations += 1
         return Generation(instance, self.candidate, self.settings, self.slot.generations)
-
-    def _remaining(self) -> float | None:
-        return None if self._deadline is None else self._deadline - self._loop.time()
 
     def _check_budget(self) -> None:
         # A synchronous step cannot be interrupted; that it took too long is found out afterwards.
@@ -122,7 +119,7 @@ class Attempt:
         try:
             if module in sys.modules:
                 return load_factory(target)
-            return await self.runner.run_in_thread("load", self._remaining(), load_factory, target)
+            return await self.runner.run_in_thread("load", BUDGET, load_factory, target)
         except MissingModuleError as error:
             extra = self.candidate.requires_extra
             if extra is None:
@@ -132,9 +129,9 @@ class Attempt:
     async def _settings(self) -> Any:
         settings_for = self._workshop.settings_for
         if settings_for is not None:
-            return await self.runner.run("settings", self._remaining(), settings_for, self.candidate, self.slot.name[2])
+            return await self.runner.run("settings", BUDGET, settings_for, self.candidate, self.slot.name[2])
         model = await self._load(self.candidate.settings_model)
-        return await self.runner.run("settings", self._remaining(), model)
+        return await self.runner.run("settings", BUDGET, model)
 
     async def _instantiate(self, factory: Any) -> None:
         candidate, runner = self.candidate, self.runner
@@ -142,9 +139,7 @@ class Attempt:
             raise LoadError(f"factory {candidate.factory!r} of {candidate} is not callable", "name a class or function")
         needs: dict[str, Any] = {}
         if candidate.needs:
-            needs = await runner.run(
-                "instantiate", self._remaining(), self._workshop.provide, candidate.needs, self.slot.name[2]
-            )
+            needs = await runner.run("instantiate", BUDGET, self._workshop.provide, candidate.needs, self.slot.name[2])
         arguments = (self.settings,) if candidate.settings_model is not None else ()
 
         def make() -> Any:
@@ -155,12 +150,11 @@ class Attempt:
             return None
 
         if candidate.blocking:
-            received = await runner.run_in_thread("instantiate", self._remaining(), make)
+            received = await runner.run_in_thread("instantiate", BUDGET, make)
             if received is not None:
-                await runner.run("instantiate", self._remaining(), lambda: received)
+                await runner.run("instantiate", BUDGET, lambda: received)
         else:
-            await runner.run("instantiate", self._remaining(), make)
-        self._check_budget()
+            await runner.run("instantiate", BUDGET, make)
 
     async def _receive(self, awaitable: Awaitable[Any]) -> None:
         self._record(await awaitable)

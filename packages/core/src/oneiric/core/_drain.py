@@ -57,39 +57,32 @@ class Drainer:
             task.add_done_callback(self._tasks.discard)
         return task
 
-    async def retire(self, slot: Slot, old: Generation, *, force: bool | None = None) -> None:
+    async def retire(self, slot: Slot, old: Generation, *, force: bool = False) -> None:
         """Drain a generation that was unbound and clean it up; return at the drain deadline at the latest.
 
         Args:
             slot: Where it was bound.
             old: The generation; ``retiring`` is set already.
-            force: Clean it up under its leases at the deadline; by default as the manager was told.
+            force: Clean it up under its leases at the deadline; the manager may have been told so for all.
         """
-        if not old.in_flight and not old.retiring:
-            old.retiring = True
-        reported = asyncio.get_running_loop().create_future() if old.in_flight else None
-        task = self.own(self._retire(slot, old, reported, force=self._force if force is None else force))
-        if task.done():
-            task.result()
-        elif reported is None:
-            await asyncio.wait((task,))
-        else:
-            await asyncio.wait((task, reported), return_when=asyncio.FIRST_COMPLETED)
+        if not old.in_flight:
+            task = self.own(self.clean_up(slot, old))
+            if not task.done():
+                await asyncio.wait((task,))
+            return
+        reported = asyncio.get_running_loop().create_future()
+        task = self.own(self._retire(slot, old, reported, force=force))
+        await asyncio.wait((task, reported), return_when=asyncio.FIRST_COMPLETED)
 
-    async def _retire(
-        self, slot: Slot, old: Generation, reported: "asyncio.Future[None] | None", *, force: bool
-    ) -> None:
-        if old.in_flight:
-            slot.draining.add(old)
-            try:
-                await self._drain(slot, old, reported, force=force)
-            finally:
-                slot.draining.discard(old)
+    async def _retire(self, slot: Slot, old: Generation, reported: "asyncio.Future[None]", *, force: bool) -> None:
+        slot.draining.add(old)
+        try:
+            await self._drain(slot, old, reported, force=force)
+        finally:
+            slot.draining.discard(old)
         await self.clean_up(slot, old)
 
-    async def _drain(
-        self, slot: Slot, old: Generation, reported: "asyncio.Future[None] | None", *, force: bool
-    ) -> None:
+    async def _drain(self, slot: Slot, old: Generation, reported: "asyncio.Future[None]", *, force: bool) -> None:
         idle = old.idle()
         seconds = self._workshop.timeouts.drain_seconds
         await asyncio.wait((idle,), timeout=seconds)
@@ -97,7 +90,7 @@ class Drainer:
             return
         force = force or self._force
         self._emit(DrainTimedOut(self._clock(), *slot.name, old.provider, old.number, old.in_flight, force))
-        if reported is not None and not reported.done():
+        if not reported.done():
             reported.set_result(None)
         if force:
             self.broken += old.in_flight

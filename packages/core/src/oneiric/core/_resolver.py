@@ -361,7 +361,7 @@ class _Why:
     must not hold thousands of registries.
     """
 
-    __slots__ = ("_ladder", "_number", "_policy", "_question")
+    __slots__ = ("_ladder", "_number", "_policy", "_selection", "_slot")
 
     def __init__(self, revision: Revision, slot: Slot, winner: Candidate | None) -> None:
         ladder = revision.ladder(slot[0], slot[1])
@@ -371,12 +371,14 @@ class _Why:
         self._ladder = ladder
         self._policy = revision.policy
         self._number = revision.number
-        self._question = Question(slot, revision.selection(slot))
+        self._slot = slot
+        self._selection = revision.selection(slot)
 
     def __call__(self) -> str:
         if not self._ladder:
             return "the last candidate was withdrawn"
-        return build_explanation(self._ladder, self._policy, self._question, self._number).why
+        question = Question(self._slot, self._selection)
+        return build_explanation(self._ladder, self._policy, question, self._number).why
 
 
 def _provider(candidate: Candidate | None) -> str | None:

@@ -10,14 +10,18 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from oneiric.core.errors import DeadlineError, LifecycleError
 
 if TYPE_CHECKING:
     from oneiric.core._slot import Slot
 
-__all__ = ["Scope", "StepRunner", "current_scope"]
+__all__ = ["BUDGET", "Scope", "StepRunner", "current_scope"]
+
+
+#: As a deadline: whatever is left of the runner's budget.
+BUDGET: Final = -1.0
 
 
 class Scope:
@@ -57,11 +61,14 @@ class StepRunner:
         pending: Steps that outlived their deadline or their caller; they are cancelled but may not have ended.
     """
 
-    __slots__ = ("_aborted", "_context", "_scope", "_waiter", "pending")
+    __slots__ = ("_aborted", "_context", "_deadline", "_scope", "_waiter", "pending")
 
-    def __init__(self, context: Context, slot: "Slot") -> None:
-        self._context = context
+    def __init__(self, context: Context, slot: "Slot", deadline: float | None = None) -> None:
         self._scope = Scope(slot, _scope.get())
+        self._context = context.copy()
+        self._context.run(_scope.set, self._scope)
+        #: Loop time at which a budget shared by several steps is used up.
+        self._deadline = deadline
         self._waiter: asyncio.Future[bool] | None = None
         self._aborted: Exception | None = None
         self.pending: list[asyncio.Future[Any]] = []
@@ -70,7 +77,7 @@ class StepRunner:
         """Call *function* and await what it returns if that can be awaited.
 
         Raises:
-            DeadlineError: It had not ended after *seconds*; None is no deadline. A synchronous call cannot be
+            DeadlineError: It had not ended after *seconds*; None is no deadline, `BUDGET` what is left of the runner's. A synchronous call cannot be
                 interrupted: it is only found out afterwards.
             LifecycleError: It called ``sys.exit``, or cancelled itself.
             Exception: Whatever it raised.
@@ -119,9 +126,7 @@ class StepRunner:
     def _enter(self) -> Context:
         if self._aborted is not None:
             raise self._aborted
-        context = self._context.copy()
-        context.run(_scope.set, self._scope)
-        return context
+        return self._context.copy()
 
     def _left(self, _: object) -> None:
         self._scope.active -= 1
@@ -138,6 +143,8 @@ class StepRunner:
                 waiter.set_result(ended)
 
         future.add_done_callback(lambda _: settle(ended=True))
+        if seconds is BUDGET:
+            seconds = None if self._deadline is None else self._deadline - loop.time()
         timer = None if seconds is None else loop.call_later(max(seconds, 0.0), lambda: settle(ended=False))
         ended = False
         try:

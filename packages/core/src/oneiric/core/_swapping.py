@@ -5,8 +5,7 @@ binding is assignments only. What follows it runs in owned tasks and can undo no
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from oneiric.core._generation import Generation
 from oneiric.core._policy import Selection
 from oneiric.core._resolver import Resolver
 from oneiric.core._slot import Slot
-from oneiric.core._steps import current_scope
+from oneiric.core._steps import Scope, current_scope
 from oneiric.core.errors import ActivationError, InactiveError, LifecycleError, OneiricError, SwapError
 from oneiric.core.events import Bound, HookFailed, SwapFailed
 
@@ -63,8 +62,13 @@ class Swapper:
         self._attempts: set[Attempt] = set()
         self.closed = False
 
-    async def swap(self, requests: Sequence[Request], *, force: bool) -> list[Any]:
+    async def swap(self, requests: Sequence[Request], *, force: bool, unless_bound: bool = False) -> list[Any]:
         """Give each slot a new generation, all or none, and return their instances in the order asked.
+
+        Args:
+            requests: The slots to change.
+            force: Bind also what reports itself unhealthy.
+            unless_bound: Leave everything as it is when the first slot has something bound by the time it is locked.
 
         Raises:
             ResolutionError: A request resolves to nothing.
@@ -72,11 +76,13 @@ class Swapper:
             SwapError: A step failed before the binding; the old generations serve.
         """
         async with self.locked([request.slot for request in requests]):
-            generations, replaced = await self.change(requests, force=force)
+            if unless_bound and requests[0].slot.current is not None:
+                return []
+            generations, replaced = await self._change(requests, force=force)
         await self._finish(requests, generations, replaced)
         return [generation.instance for generation in generations]
 
-    async def change(
+    async def _change(
         self, requests: Sequence[Request], *, force: bool
     ) -> tuple[list[Generation], list[Generation | None]]:
         """Resolve, prepare and bind; return the new generations and what they replaced. The locks are held."""
@@ -85,31 +91,17 @@ class Swapper:
         generations = await self._prepare(requests, candidates, started, force=force)
         return generations, self._bind(requests, generations, started)
 
-    @asynccontextmanager
-    async def locked(self, slots: Sequence[Slot]) -> AsyncIterator[None]:
-        """Hold the locks of some slots, taken in sorted order.
+    def locked(self, slots: Sequence[Slot]) -> "_Locks":
+        """Hold the locks of some slots for an ``async with`` block, taken in sorted order.
 
         Raises:
             LifecycleError: A step of one of the slots asks for it: waiting would never end.
-            InactiveError: The lifecycle is closed.
+            InactiveError: The lifecycle is closed, or was meanwhile.
         """
-        self._refuse_closed()
-        for slot in slots:
-            refuse_reentry(slot)
-        scope = current_scope()
-        async with AsyncExitStack() as locks:
-            for slot in sorted(slots, key=lambda slot: slot.sort_key):
-                if scope is not None:
-                    scope.slot.waiting_for.add(slot)
-                try:
-                    await locks.enter_async_context(slot.lock)
-                finally:
-                    if scope is not None:
-                        scope.slot.waiting_for.discard(slot)
-            self._refuse_closed()
-            yield
+        return _Locks(self, slots)
 
-    def _refuse_closed(self) -> None:
+    def refuse_closed(self) -> None:
+        """Raise `InactiveError` once the lifecycle is closed."""
         if self.closed:
             raise InactiveError("the lifecycle is closed", "open a new LifecycleManager")
 
@@ -279,6 +271,10 @@ class Swapper:
         self, requests: Sequence[Request], generations: list[Generation], replaced: list[Generation | None]
     ) -> None:
         """Tell the post_swap hooks and drain what was replaced, in owned tasks that a cancelled caller leaves alone."""
+        if len(requests) == 1 and not self._workshop.hooks.post_swap:
+            if replaced[0] is not None:
+                await self._drainer.retire(requests[0].slot, replaced[0])
+            return
         tasks = [
             self._drainer.own(self._finish_one(request.slot, generation, old))
             for request, generation, old in zip(requests, generations, replaced, strict=True)
@@ -308,6 +304,49 @@ class Swapper:
         self.closed = True
         for attempt in tuple(self._attempts):
             attempt.runner.abort(InactiveError("the lifecycle is closing"))
+
+
+class _Locks:
+    """Holds the locks of some slots; see `Swapper.locked`."""
+
+    __slots__ = ("_held", "_slots", "_swapper")
+
+    def __init__(self, swapper: Swapper, slots: Sequence[Slot]) -> None:
+        self._swapper = swapper
+        self._slots = slots if len(slots) == 1 else sorted(slots, key=lambda slot: slot.sort_key)
+        self._held: list[Slot] = []
+
+    async def __aenter__(self) -> None:
+        self._swapper.refuse_closed()
+        scope = current_scope()
+        if scope is not None:
+            for slot in self._slots:
+                refuse_reentry(slot)
+        try:
+            for slot in self._slots:
+                await self._acquire(slot, scope)
+                self._held.append(slot)
+            self._swapper.refuse_closed()
+        except BaseException:
+            self._release()
+            raise
+
+    async def _acquire(self, slot: Slot, scope: Scope | None) -> None:
+        if scope is None:
+            await slot.lock.acquire()
+            return
+        scope.slot.waiting_for.add(slot)
+        try:
+            await slot.lock.acquire()
+        finally:
+            scope.slot.waiting_for.discard(slot)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        while self._held:
+            self._held.pop().lock.release()
 
 
 def refuse_reentry(slot: Slot) -> None:

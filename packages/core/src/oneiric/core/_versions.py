@@ -175,8 +175,8 @@ def _below(version: Version, wanted: Version) -> bool:
 
 def _above(version: Version, wanted: Version) -> bool:
     """``>2`` means neither the post-releases nor the local builds of 2."""
-    past = version.post is not None and wanted.post is None
-    return version > wanted and not (version.base == wanted.base and (past or bool(version.local)))
+    past = version.post is not None and wanted.post is None and version.base == wanted.base
+    return version > wanted and not past and not (version.local and version.public_key == wanted.key)
 
 
 def _compatible(version: Version, wanted: Version) -> bool:
