@@ -53,9 +53,7 @@ class Document:
         """Return the line of a node, or of the nearest one above it; None where that would be a guess."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.lines:
-                return (
-                    None if length < len(path) and path[:length] in self.spread else self.lines[path[:length]]
-                )
+                return None if length < len(path) and path[:length] in self.spread else self.lines[path[:length]]
         return None
 
     def origin(self, file: str, path: Path) -> Origin:

@@ -39,16 +39,10 @@ def interpolate(layer: Layer, environ: Mapping[str, str]) -> None:
 def _allowed(layer: Layer) -> frozenset[str]:
     app = layer.data.get("app")
     names = app.get("allowed_env") if isinstance(app, dict) else None
-    return (
-        frozenset(name for name in names if isinstance(name, str))
-        if isinstance(names, Iterable)
-        else frozenset()
-    )
+    return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, Iterable) else frozenset()
 
 
-def _replaced(
-    text: str, path: Path, layer: Layer, environ: Mapping[str, str], allowed: frozenset[str]
-) -> str | Secret:
+def _replaced(text: str, path: Path, layer: Layer, environ: Mapping[str, str], allowed: frozenset[str]) -> str | Secret:
     origin = layer.origin(path)
     holds_secret = False
 

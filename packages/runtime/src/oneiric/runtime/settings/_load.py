@@ -67,9 +67,7 @@ class LoadedSettings:
         """
         found = self.origins.get(path)
         if found is None and annotation_at(OneiricSettings, path) is None and not _is_text_key(path):
-            raise ConfigurationError(
-                "is not a known setting", nearest(OneiricSettings, path), key=dotted(path)
-            )
+            raise ConfigurationError("is not a known setting", nearest(OneiricSettings, path), key=dotted(path))
         return found or DEFAULT
 
 
@@ -157,9 +155,7 @@ def _check_domain(domain: str, path: Path, layer: Layer, *, is_custom: bool) -> 
         hint = domain if is_custom else dotted((*path[:-1], singular))
         raise refuse("is a section, not a domain", hint, path, layer.origin(path))
     if is_custom and domain in SECTION_OF:
-        raise refuse(
-            "is a built-in domain, with a section of its own", SECTION_OF[domain], path, layer.origin(path)
-        )
+        raise refuse("is a built-in domain, with a section of its own", SECTION_OF[domain], path, layer.origin(path))
     _check(domain, "name", path, layer)
 
 

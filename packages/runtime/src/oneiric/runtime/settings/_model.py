@@ -42,13 +42,14 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-def _seconds(default: float, published_name: str, what: str) -> Any:
+def _seconds(default: float, published_name: str, what: str, *, or_zero: bool = False) -> Any:
     return Field(
         default=default,
-        gt=0,
+        gt=None if or_zero else 0,
+        ge=0 if or_zero else None,
         allow_inf_nan=False,
         validation_alias=AliasChoices(published_name.replace("_timeout", "_seconds"), published_name),
-        description=f"{what} Seconds, above 0.",
+        description=f"{what} In seconds.",
     )
 
 
@@ -85,29 +86,25 @@ class DomainSettings(_Section):
 class LoggingSettings(_Section):
     """The log on stderr."""
 
-    level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None, BeforeValidator(_level_name)
-    ] = Field(
-        default=None,
-        description="Least severe level that is logged; INFO (DEBUG with app.debug) when not set.",
+    level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None, BeforeValidator(_level_name)] = (
+        Field(
+            default=None,
+            description="Least severe level that is logged; INFO (DEBUG with app.debug) when not set.",
+        )
     )
     emit_json: bool | None = Field(
         default=None, description="One JSON object per line; when not set, unless stderr is a terminal."
     )
-    service_name: str | None = Field(
-        default=None, description="service.name of every line; app.name when not set."
-    )
+    service_name: str | None = Field(default=None, description="service.name of every line; app.name when not set.")
 
 
 class LifecycleSettings(_Section):
     """Deadlines of the steps an instance goes through."""
 
-    activation_seconds: float = _seconds(
-        30, "activation_timeout", "From loading the factory to the end of init()."
-    )
+    activation_seconds: float = _seconds(30, "activation_timeout", "From loading the factory to the end of init().")
     health_seconds: float = _seconds(5, "health_timeout", "The health check before binding.")
     hook_seconds: float = _seconds(5, "hook_timeout", "Each hook.")
-    drain_seconds: float = _seconds(30, "drain_timeout", "How long a replaced instance may keep its leases.")
+    drain_seconds: float = _seconds(30, "drain_timeout", "How long a swap waits for leases on the old.", or_zero=True)
     cleanup_seconds: float = _seconds(10, "cleanup_timeout", "The cleanup of a replaced instance.")
 
 
@@ -115,6 +112,9 @@ class PluginSettings(_Section):
     """Plugins written as code. Catalogues need no permission: reading them runs nothing."""
 
     auto_load: bool = Field(default=False, description="Import every installed plugin at start.")
+    allowed_distributions: tuple[str, ...] | None = Field(
+        default=None, description="Distributions that may offer catalogues and plugins; all when not set."
+    )
 
 
 class ProfileSettings(_Section):

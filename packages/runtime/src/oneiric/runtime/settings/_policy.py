@@ -42,6 +42,4 @@ def policy_from(loaded: LoadedSettings) -> Policy:
 def selections_of(domain: str, section: DomainSettings) -> dict[str, Selection]:
     """Return the selections of a section made in code, which has no file to name."""
     where = dotted((*section_path(domain), "selections"))
-    return {
-        key: Selection(provider, f"settings {where}.{key}") for key, provider in section.selections.items()
-    }
+    return {key: Selection(provider, f"settings {where}.{key}") for key, provider in section.selections.items()}

@@ -48,14 +48,8 @@ def _files(directory: FilePath) -> list[tuple[str, FilePath]]:
             continue
         if file.stem not in known:
             near = get_close_matches(file.stem, known, n=1)
-            hint = (
-                f"{near[0]}{file.suffix}"
-                if near
-                else "keep only oneiric.toml and files named after sections here"
-            )
-            raise ConfigurationError(
-                f"is not named after a section: there is no {file.stem[:80]!r}", hint, str(file)
-            )
+            hint = f"{near[0]}{file.suffix}" if near else "keep only oneiric.toml and files named after sections here"
+            raise ConfigurationError(f"is not named after a section: there is no {file.stem[:80]!r}", hint, str(file))
         if file.stem in found:
             raise ConfigurationError(f"repeats {found[file.stem].name}", "keep one of the two", str(file))
         found[file.stem] = file
@@ -70,9 +64,7 @@ def _layer(document: Document, file: str, base: Path) -> Layer:
         layer.origins[path] = document.origin(file, written)
         if isinstance(value, list):
             inner = annotation_at(annotation, (0,))
-            return [
-                adopted(below, inner, (*written, place), (*path, place)) for place, below in enumerate(value)
-            ]
+            return [adopted(below, inner, (*written, place), (*path, place)) for place, below in enumerate(value)]
         if not isinstance(value, dict):
             return value
         table: dict[str, Any] = {}
@@ -80,9 +72,7 @@ def _layer(document: Document, file: str, base: Path) -> Layer:
             own = _preferred(annotation, name)
             if own in table:
                 origin = document.origin(file, (*written, name))
-                raise refuse(
-                    f"is given twice: {name!r} is another name of it", "keep one", (*path, own), origin
-                )
+                raise refuse(f"is given twice: {name!r} is another name of it", "keep one", (*path, own), origin)
             inner = annotation_at(annotation, (name,))
             table[own] = adopted(below, inner, (*written, name), (*path, own))
         return table

@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
+from pydantic import SecretStr
+
+from oneiric.core import Secret
 from oneiric.core.errors import ConfigurationError
 from oneiric.runtime.settings._interpolation import SECRET_PREFIX
 from oneiric.runtime.settings._json import parse_json_value
@@ -27,6 +30,8 @@ _PREFIX: Final = "ONEIRIC_"
 #: Variables with a name of their own → the setting they are. A ``__`` variable of the same setting is
 #: stronger.
 _NAMED: Final[dict[str, Path]] = {"LOG_LEVEL": ("logging", "level"), "ONEIRIC_PROFILE": ("profile", "name")}
+#: Types that take any text as it is.
+_TEXT_KINDS: Final = frozenset({Any, str, Secret, SecretStr})
 _SEGMENT = re.compile(r'"([^"]*)"|([^".]+)')
 
 
@@ -87,7 +92,7 @@ def typed(text: str, annotation: Any, path: Path, origin: Origin) -> Any:
         ConfigurationError: A table or list is not written as one.
     """
     kinds = members(annotation)
-    if Any in kinds or str in kinds:
+    if not _TEXT_KINDS.isdisjoint(kinds):
         return text
     stripped = text.strip()
     if stripped == "null" and takes_none(annotation):

@@ -139,9 +139,7 @@ class _Builder:
             raise self._refused("a merge key, <<", "write the values out", line)
         path = (*table.path, key)
         if path in self._document.lines:
-            raise ConfigurationError(
-                "is given twice", "remove one of the two", self._file, line, dotted(path)
-            )
+            raise ConfigurationError("is given twice", "remove one of the two", self._file, line, dotted(path))
         self._document.lines[path] = line
         table.key = key
 
@@ -149,11 +147,7 @@ class _Builder:
     def _child_path(parent: _Table | _List | None) -> Path:
         if parent is None:
             return ()
-        return (
-            (*parent.path, parent.key or "")
-            if isinstance(parent, _Table)
-            else (*parent.path, len(parent.content))
-        )
+        return (*parent.path, parent.key or "") if isinstance(parent, _Table) else (*parent.path, len(parent.content))
 
     def _place(self, parent: _Table | _List | None, value: Any) -> None:
         if parent is None:
@@ -178,6 +172,4 @@ class _Builder:
 
     def _refused(self, what: str, hint: str, line: int) -> ConfigurationError:
         path = self._stack[-1].path if self._stack else ()
-        return ConfigurationError(
-            f"settings may not hold {what[:200]}", hint, self._file, line, dotted(path) or None
-        )
+        return ConfigurationError(f"settings may not hold {what[:200]}", hint, self._file, line, dotted(path) or None)
