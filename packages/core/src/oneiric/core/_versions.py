@@ -39,18 +39,20 @@ class Version:
         post: Post-release number or None.
         dev: Development-release number or None.
         local: Parts of the local version, numbers as numbers; empty when there is none.
+        text: As it was stated.
 
     Raises:
         ValueError: The text is not a version; the message names it.
     """
 
-    __slots__ = ("dev", "epoch", "key", "local", "post", "pre", "release")
+    __slots__ = ("dev", "epoch", "key", "local", "post", "pre", "release", "text")
 
     def __init__(self, text: str) -> None:
         match = _version_pattern().match(text) if len(text) <= _MAX_LENGTH else None
         if match is None:
             raise ValueError(f"{text[:80]!r} is not a version")
         part = match.groupdict()
+        self.text = text.strip()
         self.epoch = int(part["epoch"] or 0)
         self.release = tuple(int(number) for number in part["release"].split("."))
         pre = part["pre"]
@@ -148,7 +150,7 @@ class Specifier:
         """Say whether *version* meets the clause; a pre-release counts as the version it is."""
         wanted = self.version
         if wanted is None:
-            return str(version).lower() == self.text.lower()
+            return version.text.lower() == self.text.lower()
         if self.operator in {"==", "!="}:
             return self._equals(version, wanted) == (self.operator == "==")
         return _ORDERINGS[self.operator](version, wanted)
