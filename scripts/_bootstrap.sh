@@ -73,7 +73,8 @@ uv_of_each_python() {
 find_uv() {
     {
         on_path uv
-        printf '%s\n' "$HOME/.local/bin/uv" "$HOME/.cargo/bin/uv" "$OWN_UV/bin/uv"
+        printf '%s\n' "$HOME/.local/bin/uv" "$HOME/.cargo/bin/uv" "$OWN_UV/bin/uv" \
+            "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/uv
     } | first uv_is_usable || uv_of_each_python | first uv_is_usable
 }
 

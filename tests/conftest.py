@@ -1,7 +1,7 @@
 """What the tests of every package share; it imports nothing of Oneiric, so each package's tests run alone.
 
-A test that needs a real service asks for its fixture. Where the service is missing it is skipped with the reason; where ``CI=true``
-it fails, because there ``scripts/services`` has run.
+A test that needs a real service asks for its fixture. Where the service is missing the test is skipped, with the
+reason; where ``CI=true`` it fails, because there ``scripts/services`` has run.
 """
 
 from __future__ import annotations

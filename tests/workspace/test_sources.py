@@ -1,0 +1,137 @@
+"""What holds for every source file of ours, read as text or as a syntax tree."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted(ROOT.glob("packages/*/src/**/*.py"))
+MOST_LINES = 400
+MOST_LINES_OF_A_FUNCTION = 50
+# They run whatever the bytes or the text say.
+UNSAFE_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "joblib"}
+UNSAFE_CALLS = {"eval", "exec"}
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def module(path: Path) -> str:
+    parts = path.with_suffix("").parts
+    dotted = parts[parts.index("src") + 1 :]
+    return ".".join(dotted[:-1] if dotted[-1] == "__init__" else dotted)
+
+
+def is_public(path: Path) -> bool:
+    return not any(part.startswith("_") for part in module(path).split("."))  # so is __main__
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def test_there_are_sources() -> None:
+    assert SOURCES
+
+
+def test_a_module_is_one_idea() -> None:
+    long = {name(path): count for path in SOURCES if (count := len(path.read_text().splitlines())) > MOST_LINES}
+
+    assert long == {}, f"past {MOST_LINES} lines a module is two ideas: give the second one a module of its own"
+
+
+def test_a_function_fits_a_screen() -> None:
+    long = {
+        f"{name(path)}:{node.lineno} {node.name}": length
+        for path in SOURCES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (length := lines_of_code(node)) > MOST_LINES_OF_A_FUNCTION
+    }
+
+    assert long == {}, f"past {MOST_LINES_OF_A_FUNCTION} lines below its docstring a function is two"
+
+
+def lines_of_code(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    body = function.body[1:] if ast.get_docstring(function) and len(function.body) > 1 else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1
+
+
+def unsafe(path: Path) -> Iterator[str]:
+    for node in ast.walk(tree(path)):
+        match node:
+            case ast.Import(names=names):
+                found = [alias.name for alias in names if alias.name.split(".")[0] in UNSAFE_MODULES]
+            case ast.ImportFrom(module=str(source), level=0) if source.split(".")[0] in UNSAFE_MODULES:
+                found = [source]
+            case ast.Call(func=ast.Name(id=called)) if called in UNSAFE_CALLS:
+                found = [called]
+            case _:
+                found = []
+        yield from (f"{name(path)}:{getattr(node, 'lineno', 0)} {what}" for what in found)
+
+
+def test_nothing_runs_what_data_says() -> None:
+    assert [line for path in SOURCES for line in unsafe(path)] == []
+
+
+def bound(body: list[ast.stmt]) -> Iterator[str]:
+    """Every name a module defines itself: not what it imports, which is its own business."""
+    for node in body:
+        match node:
+            case ast.FunctionDef(name=one) | ast.AsyncFunctionDef(name=one) | ast.ClassDef(name=one):
+                yield one
+            case ast.TypeAlias(name=ast.Name(id=one)) | ast.AnnAssign(target=ast.Name(id=one)):
+                yield one
+            case ast.Assign(targets=targets):
+                yield from (target.id for target in targets if isinstance(target, ast.Name))
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                pass
+            case ast.If(body=inner, orelse=other) | ast.Try(body=inner, orelse=other):
+                yield from bound(inner)
+                yield from bound(other)
+            case _:
+                pass
+
+
+def offers_something(path: Path) -> bool:
+    """A package that only says what it is, in its docstring, has no names to list."""
+    return any(not isinstance(node, ast.Expr) for node in tree(path).body)
+
+
+PUBLIC = [path for path in SOURCES if is_public(path) and offers_something(path)]
+
+
+@pytest.mark.parametrize("path", PUBLIC, ids=module)
+def test_all_lists_each_public_name_once_and_each_exists(path: Path) -> None:
+    loaded = importlib.import_module(module(path))
+    defined = {one for one in bound(tree(path).body) if not one.startswith("_")}
+
+    assert hasattr(loaded, "__all__"), f"{name(path)} is a public module: it says what it offers in __all__"
+    exported = list(loaded.__all__)
+    assert len(exported) == len(set(exported))
+    assert [one for one in exported if one.startswith("_") or not hasattr(loaded, one)] == []
+    assert defined - set(exported) == set(), "public by name and not in __all__: export it or give it an underscore"
+
+
+@pytest.mark.parametrize("path", PUBLIC, ids=module)
+def test_all_is_sorted(path: Path) -> None:
+    exported = list(importlib.import_module(module(path)).__all__)
+
+    assert exported == sorted(exported, key=as_ruff_sorts)
+
+
+def as_ruff_sorts(one: str) -> tuple[int, str]:
+    """Constants, then classes, then the rest: the order ruff's RUF022 writes."""
+    if one.isupper():
+        return 0, one
+    return (1, one) if one[0].isupper() else (2, one)
