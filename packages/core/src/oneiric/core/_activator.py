@@ -9,6 +9,7 @@ from oneiric.core._drain import Drainer
 from oneiric.core._generation import Generation
 from oneiric.core._key import Key
 from oneiric.core._live import LiveProxy
+from oneiric.core._observers import Emitter
 from oneiric.core._registry import Slot as SlotName
 from oneiric.core._resolver import Resolver
 from oneiric.core._slot import Slot, SlotTable
@@ -43,7 +44,7 @@ class Activator:
     def __init__(
         self,
         resolver: Resolver,
-        emit: Callable[[object], None],
+        emit: Emitter,
         clock: Callable[[], float],
         workshop: "Callable[[Callable[..., Any]], Workshop]",
         *,

@@ -7,6 +7,7 @@ from typing import Any
 
 from oneiric.core._attempt import Attempt, Workshop
 from oneiric.core._generation import Generation, method_of
+from oneiric.core._observers import Emitter
 from oneiric.core._slot import Slot
 from oneiric.core._steps import StepRunner
 from oneiric.core.errors import DeadlineError
@@ -31,9 +32,7 @@ class Drainer:
 
     __slots__ = ("_clock", "_emit", "_force", "_late", "_tasks", "_workshop", "broken")
 
-    def __init__(
-        self, workshop: Workshop, emit: Callable[[object], None], clock: Callable[[], float], *, force: bool
-    ) -> None:
+    def __init__(self, workshop: Workshop, emit: Emitter, clock: Callable[[], float], *, force: bool) -> None:
         self._workshop = workshop
         self._emit = emit
         self._clock = clock
@@ -66,9 +65,7 @@ class Drainer:
             force: Clean it up under its leases at the deadline; the manager may have been told so for all.
         """
         if not old.in_flight:
-            task = self.own(self.clean_up(slot, old))
-            if not task.done():
-                await asyncio.wait((task,))
+            await self.clean_up(slot, old)
             return
         reported = asyncio.get_running_loop().create_future()
         task = self.own(self._retire(slot, old, reported, force=force))
@@ -102,14 +99,33 @@ class Drainer:
             self._late.discard(old)
 
     async def clean_up(self, slot: Slot, old: Generation) -> None:
-        """Clean up a generation; report what goes wrong and never raise it."""
+        """Clean up a generation; in an owned task from where it first suspends. Reports what goes wrong."""
         method = method_of(old.instance, "cleanup", "aclose", "close")
-        where = (*slot.name, old.provider, old.number)
         runner = self.runner(slot)
-        seconds = self._workshop.timeouts.cleanup_seconds
+        pending: asyncio.Task[Any] | None = None
         if method is not None:
             try:
-                await runner.run("cleanup", seconds, method)
+                begun = runner.begin("cleanup", method)
+            except Exception as error:  # noqa: BLE001 - the swap that replaced it stands
+                self._emit(CleanupFailed(self._clock(), *slot.name, old.provider, old.number, reason_of(error)))
+                return
+            pending = begun if type(begun) is asyncio.Task else None
+        if pending is None and not self._workshop.hooks.on_cleanup:
+            if self._emit:
+                self._emit(CleanedUp(self._clock(), *slot.name, old.provider, old.number))
+            return
+        task = self.own(self._cleaned_up(slot, old, runner, pending))
+        if not task.done():
+            await asyncio.wait((task,))
+
+    async def _cleaned_up(
+        self, slot: Slot, old: Generation, runner: StepRunner, pending: "asyncio.Task[Any] | None"
+    ) -> None:
+        """See a cleanup to its end, report it, and tell the hooks."""
+        where = (*slot.name, old.provider, old.number)
+        if pending is not None:
+            try:
+                await runner.end("cleanup", self._workshop.timeouts.cleanup_seconds, pending)
             except Exception as error:  # noqa: BLE001 - the swap that replaced it stands
                 self._emit(CleanupFailed(self._clock(), *where, reason_of(error)))
                 if isinstance(error, DeadlineError):

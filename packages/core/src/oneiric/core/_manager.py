@@ -15,7 +15,7 @@ from oneiric.core._hooks import LifecycleHooks, LifecycleTimeouts
 from oneiric.core._key import Key
 from oneiric.core._lease import Handle, Lease, LeaseMany, PinnedHandle
 from oneiric.core._live import LiveProxy
-from oneiric.core._observers import Observer, Observers
+from oneiric.core._observers import Emitter, Observer, Observers
 from oneiric.core._reconcile import ReconcileReport, reconcile, stale_slots
 from oneiric.core._registry import Slot as SlotName
 from oneiric.core._resolver import Resolver
@@ -77,14 +77,9 @@ class LifecycleManager:
                 provide=provide,
             )
 
-        self._activator = Activator(resolver, self._emit, clock, workshop, force=on_drain_timeout == "force")
+        emit = Emitter(self._observers, None if self._snapshot is None else self._snapshot.mark)
+        self._activator = Activator(resolver, emit, clock, workshop, force=on_drain_timeout == "force")
         resolver._active_provider = self._activator.active_provider  # noqa: SLF001 - explain() reports what serves
-
-    def _emit(self, event: object) -> None:
-        if self._snapshot is not None:
-            self._snapshot.mark()
-        if self._observers:
-            self._observers.emit(event)
 
     def _plain_statuses(self) -> list[dict[str, Any]]:
         return [status.as_dict() for status in self.all_statuses()]

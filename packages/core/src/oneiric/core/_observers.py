@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Observer", "Observers"]
+__all__ = ["Emitter", "Observer", "Observers"]
 
 type Observer = Callable[[Any], object]
 
@@ -36,6 +36,27 @@ class Observers:
                 observer(event)
             except Exception as error:  # noqa: BLE001 - an observer must never undo what it is told of
                 _report(observer, event, error)
+
+
+class Emitter:
+    """Tells the observers of a manager, and whoever else must know that something changed.
+
+    True while somebody listens: what nobody hears need not be made.
+    """
+
+    __slots__ = ("_changed", "_observers")
+
+    def __init__(self, observers: Observers, changed: Callable[[], None] | None) -> None:
+        self._observers = observers
+        self._changed = changed
+
+    def __bool__(self) -> bool:
+        return self._changed is not None or bool(self._observers)
+
+    def __call__(self, event: object) -> None:
+        if self._changed is not None:
+            self._changed()
+        self._observers.emit(event)
 
 
 def _report(observer: Observer, event: object, error: Exception) -> None:

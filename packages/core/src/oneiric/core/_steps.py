@@ -61,12 +61,12 @@ class StepRunner:
         pending: Steps that outlived their deadline or their caller; they are cancelled but may not have ended.
     """
 
-    __slots__ = ("_aborted", "_context", "_deadline", "_scope", "_waiter", "pending")
+    __slots__ = ("_aborted", "_base", "_context", "_deadline", "_scope", "_waiter", "pending")
 
     def __init__(self, context: Context, slot: "Slot", deadline: float | None = None) -> None:
         self._scope = Scope(slot, _scope.get())
-        self._context = context.copy()
-        self._context.run(_scope.set, self._scope)
+        self._base = context
+        self._context: Context | None = None
         #: Loop time at which a budget shared by several steps is used up.
         self._deadline = deadline
         self._waiter: asyncio.Future[bool] | None = None
@@ -77,8 +77,27 @@ class StepRunner:
         """Call *function* and await what it returns if that can be awaited.
 
         Raises:
-            DeadlineError: It had not ended after *seconds*; None is no deadline, `BUDGET` what is left of the runner's. A synchronous call cannot be
-                interrupted: it is only found out afterwards.
+            DeadlineError: It had not ended after *seconds*; None is no deadline, `BUDGET` what is left of the
+                runner's. A synchronous call cannot be interrupted: it is only found out afterwards.
+            LifecycleError: It called ``sys.exit``, or cancelled itself.
+            Exception: Whatever it raised.
+        """
+        result = self.begin(step, function, *args)
+        if type(result) is asyncio.Task:
+            return await self._wait(step, seconds, result, result.cancel)
+        return result
+
+    async def end(self, step: str, seconds: float | None, task: "asyncio.Task[Any]") -> Any:
+        """Wait for a step that `begin` returned unfinished; raises as `run` does."""
+        return await self._wait(step, seconds, task, task.cancel)
+
+    def begin(self, step: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Call *function* and run what it returns up to where it first suspends.
+
+        Returns:
+            The result; or, when it suspended, the task that goes on with it, to be handed to `end`.
+
+        Raises:
             LifecycleError: It called ``sys.exit``, or cancelled itself.
             Exception: Whatever it raised.
         """
@@ -96,12 +115,13 @@ class StepRunner:
             return result
         self._scope.active += 1
         loop = asyncio.get_running_loop()
-        task = asyncio.Task(_guarded(step, result), loop=loop, context=context, eager_start=True)
+        # A copy for each task: two eager tasks that share one context hang.
+        task = asyncio.Task(_guarded(step, result), loop=loop, context=context.copy(), eager_start=True)
         if task.done():
             self._scope.active -= 1
             return task.result()
         task.add_done_callback(self._left)
-        return await self._wait(step, seconds, task, task.cancel)
+        return task
 
     async def run_in_thread(self, step: str, seconds: float | None, function: Callable[..., Any], *args: Any) -> Any:
         """Call a blocking *function* in a daemon thread; at the deadline the thread is left to itself.
@@ -113,7 +133,7 @@ class StepRunner:
         """
         context = self._enter()
         self._scope.active += 1
-        future = _in_thread(step, context, function, args)
+        future = _in_thread(step, context.copy(), function, args)
         future.add_done_callback(self._left)
         return await self._wait(step, seconds, future, lambda: False)
 
@@ -126,7 +146,11 @@ class StepRunner:
     def _enter(self) -> Context:
         if self._aborted is not None:
             raise self._aborted
-        return self._context.copy()
+        context = self._context
+        if context is None:
+            context = self._context = self._base.copy()
+            context.run(_scope.set, self._scope)
+        return context
 
     def _left(self, _: object) -> None:
         self._scope.active -= 1

@@ -13,6 +13,7 @@ from oneiric.core._attempt import Attempt, Workshop
 from oneiric.core._candidate import Candidate
 from oneiric.core._drain import Drainer, reason_of
 from oneiric.core._generation import Generation
+from oneiric.core._observers import Emitter
 from oneiric.core._policy import Selection
 from oneiric.core._resolver import Resolver
 from oneiric.core._slot import Slot
@@ -40,6 +41,21 @@ class Request:
     by: str | None = None
 
 
+class _Change:
+    """A request on its way: what was resolved, what was made of it, and what that replaced."""
+
+    __slots__ = ("candidate", "in_flight", "new", "old", "request", "slot")
+    candidate: Candidate
+    new: Generation
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.slot = request.slot
+        self.old: Generation | None = None
+        #: Leases held on the old generation at the binding.
+        self.in_flight = 0
+
+
 class Swapper:
     """Changes what is bound in slots."""
 
@@ -50,7 +66,7 @@ class Swapper:
         resolver: Resolver,
         workshop: Workshop,
         drainer: Drainer,
-        emit: Callable[[object], None],
+        emit: Emitter,
         clock: Callable[[], float],
     ) -> None:
         self._resolver = resolver
@@ -78,18 +94,14 @@ class Swapper:
         async with self.locked([request.slot for request in requests]):
             if unless_bound and requests[0].slot.current is not None:
                 return []
-            generations, replaced = await self._change(requests, force=force)
-        await self._finish(requests, generations, replaced)
-        return [generation.instance for generation in generations]
-
-    async def _change(
-        self, requests: Sequence[Request], *, force: bool
-    ) -> tuple[list[Generation], list[Generation | None]]:
-        """Resolve, prepare and bind; return the new generations and what they replaced. The locks are held."""
-        candidates = [request.resolve() for request in requests]
-        started = asyncio.get_running_loop().time()
-        generations = await self._prepare(requests, candidates, started, force=force)
-        return generations, self._bind(requests, generations, started)
+            changes = [_Change(request) for request in requests]
+            for change in changes:
+                change.candidate = change.request.resolve()
+            started = asyncio.get_running_loop().time()
+            await self._prepare(changes, started, force=force)
+            self._bind(changes, started)
+        await self._finish(changes)
+        return [change.new.instance for change in changes]
 
     def locked(self, slots: Sequence[Slot]) -> "_Locks":
         """Hold the locks of some slots for an ``async with`` block, taken in sorted order.
@@ -105,35 +117,36 @@ class Swapper:
         if self.closed:
             raise InactiveError("the lifecycle is closed", "open a new LifecycleManager")
 
-    async def _prepare(
-        self, requests: Sequence[Request], candidates: list[Candidate], started: float, *, force: bool
-    ) -> list[Generation]:
-        if len(requests) == 1:
-            return [await self._prepare_one(requests[0].slot, candidates[0], started, force=force)]
+    async def _prepare(self, changes: "list[_Change]", started: float, *, force: bool) -> None:
+        if len(changes) == 1:
+            change = changes[0]
+            change.new = await self._prepare_one(change.slot, change.candidate, started, force=force)
+            return
         tasks = [
-            asyncio.create_task(self._prepare_one(request.slot, candidate, started, force=force))
-            for request, candidate in zip(requests, candidates, strict=True)
+            asyncio.create_task(self._prepare_one(change.slot, change.candidate, started, force=force))
+            for change in changes
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             # Asked of the ended ones first: a failure ends the wait while others are still at work.
             for task in done:
                 task.result()
-            return [task.result() for task in tasks]
         except BaseException as error:
-            await self._undo(requests, tasks, reason_of(error))
+            await self._undo(changes, tasks, reason_of(error))
             raise
+        for change, task in zip(changes, tasks, strict=True):
+            change.new = task.result()
 
-    async def _undo(self, requests: Sequence[Request], tasks: list["asyncio.Task[Generation]"], reason: str) -> None:
+    async def _undo(self, changes: "list[_Change]", tasks: list["asyncio.Task[Generation]"], reason: str) -> None:
         """Stop the preparations of a group that failed, and tear down those that had succeeded."""
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        for request, task in zip(requests, tasks, strict=True):
+        for change, task in zip(changes, tasks, strict=True):
             if not task.cancelled() and task.exception() is None:
                 new = task.result()
-                self._record_failure(request.slot, new.provider, "group", reason)
-                await self._drainer.retire(request.slot, new)
+                self._record_failure(change.slot, new.provider, "group", reason)
+                await self._drainer.retire(change.slot, new)
 
     async def _prepare_one(self, slot: Slot, candidate: Candidate, started: float, *, force: bool) -> Generation:
         old = slot.current
@@ -207,50 +220,43 @@ class Swapper:
             raise SwapError(domain, key, candidate.provider, error.step, error.reason, True, tenant) from error
 
     async def _restore(self, slot: Slot, candidate: Candidate, started: float) -> None:
-        generation = await self._attempt(slot, candidate, None, force=True)
-        self._bind([Request(slot, lambda: candidate)], [generation], started)
+        change = _Change(Request(slot, lambda: candidate))
+        change.new = await self._attempt(slot, candidate, None, force=True)
+        self._bind([change], started)
 
-    def _bind(
-        self, requests: Sequence[Request], generations: list[Generation], started: float
-    ) -> list[Generation | None]:
-        """Bind every generation in one go; return what each replaced."""
+    def _bind(self, changes: "list[_Change]", started: float) -> None:
+        """Bind every new generation in one go, with the selections that go with them, and announce it."""
         now, elapsed = self._clock(), asyncio.get_running_loop().time() - started
         selections: dict[tuple[str, str, str | None], Selection | None] = {}
         runtime = self._resolver._current.runtime  # noqa: SLF001 - resolver and lifecycle are one distribution
-        for request, generation in zip(requests, generations, strict=True):
-            chosen = runtime.get(request.slot.name)
-            if request.select and (chosen is None or chosen.provider != generation.provider):
-                selections[request.slot.name] = Selection(generation.provider, "swap", request.by, now)
-            elif request.select is False and chosen is not None:
-                selections[request.slot.name] = None
-        replaced: list[Generation | None] = [request.slot.current for request in requests]
-        in_flight = [0 if old is None else old.in_flight for old in replaced]
+        for change in changes:
+            request, name = change.request, change.slot.name
+            chosen = runtime.get(name)
+            if request.select:
+                if chosen is None or chosen.provider != change.new.provider:
+                    selections[name] = Selection(change.new.provider, "swap", request.by, now)
+            elif chosen is not None and request.select is False:
+                selections[name] = None
         if selections:
             with self._resolver._selecting(selections) as publish:  # noqa: SLF001 - as above
-                self._assign(requests, generations, replaced, now, elapsed)
+                self._assign(changes, now, elapsed)
                 publish()
         else:
-            self._assign(requests, generations, replaced, now, elapsed)
-        for request, generation, old, held in zip(requests, generations, replaced, in_flight, strict=True):
-            self._announce(request.slot, generation, old, held, elapsed)
-        return replaced
+            self._assign(changes, now, elapsed)
+        for change in changes:
+            self._announce(change, now, elapsed)
 
-    def _assign(
-        self,
-        requests: Sequence[Request],
-        generations: list[Generation],
-        replaced: list[Generation | None],
-        now: float,
-        elapsed: float,
-    ) -> None:
+    def _assign(self, changes: "list[_Change]", now: float, elapsed: float) -> None:
         """Make the binding: assignments and counts, nothing that could fail or let another task run."""
-        for request, generation, old in zip(requests, generations, replaced, strict=True):
-            slot = request.slot
+        for change in changes:
+            slot, old = change.slot, change.slot.current
             self._order += 1
-            generation.order = self._order
-            slot.current = generation
+            change.new.order = self._order
+            slot.current = change.new
+            change.old = old
             if old is not None:
                 old.retiring = True
+                change.in_flight = old.in_flight
             slot.state = "ready"
             slot.pending_provider = None
             slot.last_error = None
@@ -258,37 +264,32 @@ class Swapper:
             slot.succeeded += 1
             slot.durations_ms.append(elapsed * 1000.0)
 
-    def _announce(
-        self, slot: Slot, generation: Generation, old: Generation | None, in_flight: int, elapsed: float
-    ) -> None:
-        previous = None if old is None else old.provider
-        number = self._resolver.revision
-        at = slot.last_activated_at or 0.0
-        self._resolver._journal_bound(at, "bound", slot.name, generation.candidate)  # noqa: SLF001 - as above
-        self._emit(Bound(at, *slot.name, generation.provider, generation.number, previous, elapsed, in_flight, number))
+    def _announce(self, change: "_Change", now: float, elapsed: float) -> None:
+        slot, new, old = change.slot, change.new, change.old
+        self._resolver._journal_bound(now, "bound", slot.name, new.candidate)  # noqa: SLF001 - as above
+        if self._emit:
+            previous = None if old is None else old.provider
+            number = self._resolver.revision
+            self._emit(Bound(now, *slot.name, new.provider, new.number, previous, elapsed, change.in_flight, number))
 
-    async def _finish(
-        self, requests: Sequence[Request], generations: list[Generation], replaced: list[Generation | None]
-    ) -> None:
+    async def _finish(self, changes: "list[_Change]") -> None:
         """Tell the post_swap hooks and drain what was replaced, in owned tasks that a cancelled caller leaves alone."""
-        if len(requests) == 1 and not self._workshop.hooks.post_swap:
-            if replaced[0] is not None:
-                await self._drainer.retire(requests[0].slot, replaced[0])
+        hooked = bool(self._workshop.hooks.post_swap)
+        if len(changes) == 1 and not hooked:
+            if changes[0].old is not None:
+                await self._drainer.retire(changes[0].slot, changes[0].old)
             return
-        tasks = [
-            self._drainer.own(self._finish_one(request.slot, generation, old))
-            for request, generation, old in zip(requests, generations, replaced, strict=True)
-            if old is not None or self._workshop.hooks.post_swap
-        ]
+        tasks = [self._drainer.own(self._finish_one(change)) for change in changes if hooked or change.old is not None]
         waiting = [task for task in tasks if not task.done()]
         if waiting:
             await asyncio.wait(waiting)
 
-    async def _finish_one(self, slot: Slot, new: Generation, old: Generation | None) -> None:
+    async def _finish_one(self, change: "_Change") -> None:
+        old = change.old
         for hook in tuple(self._workshop.hooks.post_swap):
-            await self._tell(hook, slot, new, None if old is None else old.instance)
+            await self._tell(hook, change.slot, change.new, None if old is None else old.instance)
         if old is not None:
-            await self._drainer.retire(slot, old)
+            await self._drainer.retire(change.slot, old)
 
     async def _tell(self, hook: Callable[[Any, Any, Any], Any], slot: Slot, new: Generation, old: Any) -> None:
         runner = self._drainer.runner(slot)
