@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,12 +13,16 @@ import structlog
 
 from oneiric.app import App
 from oneiric.core.errors import ActivationError, ConfigurationError, InvalidCandidateError, LifecycleError
-from oneiric.core.lifecycle import LifecycleHooks
+from oneiric.core.lifecycle import LifecycleHooks, read_snapshot
 from oneiric.core.resolution import Candidate
 from oneiric.domains import AdapterBridge, DomainBridge, ServiceBridge
 
 type Offer = Callable[..., Candidate]
 type Write = Callable[..., None]
+
+
+def files_in(directory: Path) -> list[Path]:
+    return list(directory.iterdir())
 
 
 @pytest.fixture(autouse=True)
@@ -63,14 +66,14 @@ async def test_using_an_app_without_a_cache_directory_writes_nothing(here: Path,
     async with App.open(environ={}) as app:
         app.resolver.register(offer("stripe"))
         await app.services.use("pay")
-    assert list(here.iterdir()) == []
+    assert files_in(here) == []
 
 
 async def test_the_status_is_kept_in_the_cache_directory_if_there_is_one(here: Path, offer: Offer, shop: Any) -> None:
     async with App.open(environ={}, overrides=["runtime_paths.cache_dir=state"]) as app:
         app.resolver.register(offer("stripe"))
         await app.services.use("pay")
-    statuses = json.loads(Path("state/lifecycle_status.json").read_text())
+    statuses = read_snapshot("state/lifecycle_status.json")
     assert [(each["key"], each["state"]) for each in statuses] == [("pay", "retired")]
 
 
@@ -118,9 +121,9 @@ def test_only_allowed_distributions_may_offer_anything() -> None:
 
 
 async def test_a_failed_start_leaves_nothing_open(offer: Offer, shop: Any) -> None:
-    with pytest.raises(ActivationError):
-        async with App.open(environ={}) as app:
-            app.resolver.register(offer("ill", factory="shop_parts:Ill"))
+    async with App.open(environ={}) as app:
+        app.resolver.register(offer("ill", factory="shop_parts:Ill"))
+        with pytest.raises(ActivationError):
             await app.services.use("pay")
     assert [instance.is_closed for instance in shop.made] == [True]
 
@@ -180,6 +183,6 @@ def test_the_app_imports_no_command_line_and_answers_on_stderr_only() -> None:
         "asyncio.run(main())\n"
         "assert not {'typer', 'oneiric.cli', 'yaml'} & set(sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert '"event": "bound"' in done.stderr
