@@ -122,7 +122,7 @@ def check_keys(keys: Iterable[str]) -> list[str]:
     """Return *keys*, each once; a lone string is refused: its characters are never meant."""
     if isinstance(keys, str):
         raise RejectedError("cache keys must be an iterable of str, not one str", "a list with that key in it")
-    return [check_key(key) for key in dict.fromkeys(keys)]
+    return list(dict.fromkeys(check_key(key) for key in keys))
 
 
 def check_items(items: Mapping[str, Any]) -> dict[str, bytes]:
