@@ -10,7 +10,7 @@ from oneiric.core._generation import Generation, method_of
 from oneiric.core._observers import Emitter
 from oneiric.core._slot import Slot
 from oneiric.core._steps import StepRunner
-from oneiric.core.errors import DeadlineError
+from oneiric.core.errors import DeadlineError, OneiricError
 from oneiric.core.events import CleanedUp, CleanupFailed, DrainTimedOut, HookFailed, StepHung
 
 __all__ = ["Drainer", "reason_of"]
@@ -24,7 +24,7 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, asyncio.CancelledError):
         return "it was cancelled"
     text = str(error)
-    return text if type(error).__module__ == "oneiric.core.errors" and text else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, OneiricError) and text else f"{type(error).__name__}: {text}"
 
 
 class Drainer:

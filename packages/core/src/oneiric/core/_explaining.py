@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from oneiric.core._candidate import Candidate
 from oneiric.core._eligibility import obstacles_of
+from oneiric.core._errors_choosing import listed
 from oneiric.core._explanation import Explanation, RankedCandidate, SetAsideCandidate
 from oneiric.core._policy import Policy, Selection
 from oneiric.core._ranking import Ladder, Row
@@ -14,7 +15,6 @@ from oneiric.core.errors import (
     CandidateNotFoundError,
     CapabilityNotFoundError,
     SelectionNotFoundError,
-    listed,
 )
 
 __all__ = ["Question", "build_explanation", "raise_unresolved", "unknown_key"]

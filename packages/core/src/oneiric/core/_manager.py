@@ -6,29 +6,24 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from types import TracebackType
-from typing import Any, Literal, Self, cast, overload
+from typing import Any, Literal, Self, overload
 
+from oneiric.core._access import InstanceAccess, Target, target_name
 from oneiric.core._activator import Activator, slot_name
 from oneiric.core._attempt import SettingsFor, Workshop
-from oneiric.core._generation import method_of
 from oneiric.core._hooks import LifecycleHooks, LifecycleTimeouts
 from oneiric.core._key import Key
-from oneiric.core._lease import Handle, Lease, LeaseMany, PinnedHandle
-from oneiric.core._live import LiveProxy
 from oneiric.core._observers import Emitter, Observer, Observers
 from oneiric.core._reconcile import ReconcileReport, reconcile, stale_slots
 from oneiric.core._registry import Slot as SlotName
 from oneiric.core._resolver import Resolver
-from oneiric.core._status import LifecycleStatus, status_of
 from oneiric.core.errors import InactiveError, LifecycleError
 from oneiric.core.snapshot import SnapshotWriter
 
 __all__ = ["LifecycleManager"]
 
-type Target = tuple[str, str] | Key[Any]
 
-
-class LifecycleManager:
+class LifecycleManager(InstanceAccess):
     """Activate, lease, swap and retire the implementations a resolver chooses.
 
     Bound to the event loop it is first used from. Use it as an async context manager, or call `aclose`.
@@ -83,8 +78,6 @@ class LifecycleManager:
 
     def _plain_statuses(self) -> list[dict[str, Any]]:
         return [status.as_dict() for status in self.all_statuses()]
-
-    # -- changing what serves -----------------------------------------------------------------------------------
 
     @overload
     async def activate[T](
@@ -236,7 +229,7 @@ class LifecycleManager:
         self._activator.check_loop()
         requests = []
         for target, provider in targets.items():
-            slot = self._activator.slot(_target_name(target, tenant), own=provider is not None)
+            slot = self._activator.slot(target_name(target, tenant), own=provider is not None)
             requests.append(self._activator.request(slot, provider, by))
         if len({request.slot.sort_key for request in requests}) < len(requests):
             raise LifecycleError("a group names one slot twice", "name each key once")
@@ -287,125 +280,6 @@ class LifecycleManager:
             slot = beside
         await self._activator.retire(slot)
 
-    # -- using what serves --------------------------------------------------------------------------------------
-
-    def lease(
-        self,
-        domain: str | Key[Any],
-        key: str | None = None,
-        *,
-        provider: str | None = None,
-        tenant: str | None = None,
-    ) -> Lease:
-        """Hold what serves for the length of an ``async with`` block; the safe way to use it across awaits.
-
-        Activates on first use, but not after `retire`.
-
-        Args:
-            domain: A domain, or a `Key` that names both.
-            key: The key, when *domain* is a string.
-            provider: This provider's instance, opened beside the active one if it is another.
-            tenant: Whose instance; by default the base one.
-        """
-        return Lease(self._activator, slot_name(domain, key, tenant), provider)
-
-    def lease_many(self, *keys: Target, tenant: str | None = None) -> LeaseMany:
-        """Hold the instances of several keys as one consistent set; a group swap never comes in between."""
-        names = tuple(_target_name(key, tenant) for key in keys)
-        return LeaseMany(self._activator, names)
-
-    @overload
-    def live[T](self, domain: Key[T], *, provider: str | None = None, tenant: str | None = None) -> T: ...
-    @overload
-    def live(self, domain: str, key: str, *, provider: str | None = None, tenant: str | None = None) -> Any: ...
-    def live(
-        self,
-        domain: str | Key[Any],
-        key: str | None = None,
-        *,
-        provider: str | None = None,
-        tenant: str | None = None,
-    ) -> Any:
-        """Return a proxy that always speaks to what serves, holding a lease for each call.
-
-        Its awaitable methods, async iterators and async context managers work; anything else raises `TypeError`.
-        """
-        return cast("Any", LiveProxy(self._activator, slot_name(domain, key, tenant), provider))
-
-    async def handle(
-        self,
-        domain: str | Key[Any],
-        key: str | None = None,
-        *,
-        provider: str | None = None,
-        tenant: str | None = None,
-    ) -> Handle:
-        """Activate if need be and return the cheap way to use a slot again and again.
-
-        Args:
-            domain: A domain, or a `Key` that names both.
-            key: The key, when *domain* is a string.
-            provider: This provider's instance: the active one if it is that, else one opened beside it.
-            tenant: Whose instance; by default the base one.
-
-        Raises:
-            ResolutionError: Nothing can be chosen.
-            ActivationError: A step failed.
-            InactiveError: The key was retired.
-        """
-        slot = self._activator.slot(slot_name(domain, key, tenant), provider)
-        if slot.current is None:
-            await self._activator.first_use(slot)
-        return Handle(slot) if provider is None else PinnedHandle(slot, provider)
-
-    @overload
-    def get_instance[T](self, domain: Key[T], *, tenant: str | None = None) -> T | None: ...
-    @overload
-    def get_instance(self, domain: str, key: str, *, tenant: str | None = None) -> Any: ...
-    def get_instance(self, domain: str | Key[Any], key: str | None = None, *, tenant: str | None = None) -> Any:
-        """Return what serves, borrowed, or None; activates nothing."""
-        generation = self._activator.slot(slot_name(domain, key, tenant)).current
-        return None if generation is None else generation.instance
-
-    async def probe_instance_health(
-        self, domain: str | Key[Any], key: str | None = None, *, tenant: str | None = None
-    ) -> bool | None:
-        """Ask what serves for its health.
-
-        Returns:
-            False when it says so, raises or misses the deadline; True otherwise, also when it has no health check;
-            None when nothing serves.
-        """
-        self._activator.check_loop()
-        slot = self._activator.slot(slot_name(domain, key, tenant))
-        generation = slot.current
-        if generation is None:
-            return None
-        generation.in_flight += 1
-        try:
-            slot.last_health_at = self._clock()
-            health = method_of(generation.instance, "health")
-            if health is None:
-                return True
-            runner = self._activator.drainer.runner(slot)
-            return await runner.run("health", self.timeouts.health_seconds, health) is not False
-        except Exception:  # noqa: BLE001 - whatever health raises is its verdict
-            return False
-        finally:
-            generation.release()
-
-    # -- telling ------------------------------------------------------------------------------------------------
-
-    def get_status(
-        self, domain: str | Key[Any], key: str | None = None, *, tenant: str | None = None
-    ) -> LifecycleStatus:
-        """Return what is known of a slot at this moment."""
-        return status_of(self._activator.slot(slot_name(domain, key, tenant)), self._activator.is_withdrawn)
-
-    def all_statuses(self) -> tuple[LifecycleStatus, ...]:
-        """Return the status of every slot that was ever used, sorted by name."""
-        return tuple(status_of(slot, self._activator.is_withdrawn) for slot in self._activator.slots.all())
-
     @property
     def broken_leases(self) -> int:
         """Leases under which a generation was cleaned up, by force or at shutdown."""
@@ -414,8 +288,6 @@ class LifecycleManager:
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call *observer* with each lifecycle event from now on; return the call that stops it."""
         return self._observers.add(observer)
-
-    # -- closing ------------------------------------------------------------------------------------------------
 
     async def aclose(self) -> None:
         """Retire everything, last activated first; at the drain deadline also under leases. Safe to call twice."""
@@ -441,7 +313,3 @@ class LifecycleManager:
         if activator is not None and not activator.swapper.closed and (bound := activator.slots.bound()):
             names = ", ".join(str(slot) for slot in bound)
             warnings.warn(f"LifecycleManager was not closed; still active: {names}", ResourceWarning, stacklevel=1)
-
-
-def _target_name(target: Target, tenant: str | None) -> SlotName:
-    return slot_name(target, None, tenant) if isinstance(target, Key) else slot_name(*target, tenant)

@@ -59,8 +59,6 @@ class Resolver:
         self._clock = clock
         self.journal = Journal(journal_length)
 
-    # -- writing ------------------------------------------------------------------------------------------------
-
     def register(self, candidate: Candidate) -> int:
         """Take in a candidate; the same identity again replaces the row and keeps its place.
 
@@ -165,8 +163,6 @@ class Resolver:
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call *observer* with each event of `oneiric.core.events` from now on; return the call that stops it."""
         return self._observers.add(observer)
-
-    # -- reading ------------------------------------------------------------------------------------------------
 
     @overload
     def get(self, domain: str, key: str) -> Candidate | None: ...

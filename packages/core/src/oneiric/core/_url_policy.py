@@ -6,7 +6,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import Final
 from urllib.parse import urlsplit
 
-from oneiric.core.errors import ConfigurationError, FetchRefusedError, listed
+from oneiric.core._errors_choosing import listed
+from oneiric.core.errors import ConfigurationError, FetchRefusedError
 
 __all__ = ["UrlParts", "UrlPolicy"]
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from oneiric.core.errors import ConfigurationError, FactoryNotAllowedError, listed
+from oneiric.core._errors_choosing import listed
+from oneiric.core.errors import ConfigurationError, FactoryNotAllowedError
 
 if TYPE_CHECKING:
     from oneiric.core._loading import MissingModuleError, check_defined_there, load_factory

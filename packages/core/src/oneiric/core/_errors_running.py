@@ -1,0 +1,172 @@
+"""Errors of running components, of settings and stores, and of what lies behind adapters."""
+
+from typing import ClassVar
+
+from oneiric.core._errors_choosing import OneiricError
+
+
+class LifecycleError(OneiricError):
+    """A component cannot be used or changed as asked: ``LifecycleError(message, hint)``."""
+
+    http_status = 409
+
+
+class _StepError(LifecycleError):
+    """An activation stopped at a step: ``(domain, key, provider, step, reason, rolled_back, tenant)``.
+
+    Attributes:
+        step: The step that failed, such as ``"load"``, ``"init"`` or ``"pre_swap"``.
+        rolled_back: True when an older generation goes on serving.
+        tenant: Whose slot it was, or None for the base one.
+    """
+
+    _verb: ClassVar[str] = "start"
+    _hint_at = 7
+
+    def __init__(  # noqa: PLR0917 - positional, because pickling rebuilds from args
+        self,
+        domain: str,
+        key: str,
+        provider: str,
+        step: str,
+        reason: str,
+        rolled_back: bool = False,  # noqa: FBT001, FBT002 - as above
+        tenant: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        Exception.__init__(self, domain, key, provider, step, reason, rolled_back, tenant, hint)
+        self.domain, self.key, self.provider = domain, key, provider
+        self.step, self.reason, self.rolled_back, self.tenant = step, reason, rolled_back, tenant
+
+    @property
+    def message(self) -> str:
+        """The key, provider, step and cause, and what serves now."""
+        whose = f" (tenant {self.tenant})" if self.tenant else ""
+        serves = "; the old one serves" if self.rolled_back else ""
+        return (
+            f"{self.domain}:{self.key}{whose} did not {self._verb} provider {self.provider!r}: "
+            f"{self.step} failed: {self.reason}{serves}"
+        )
+
+
+class ActivationError(_StepError):
+    """A first activation stopped at ``step``; nothing was bound before and nothing is now."""
+
+
+class SwapError(_StepError):
+    """A swap stopped at ``step`` before the binding; the old generation serves if ``rolled_back``."""
+
+    _verb = "swap to"
+
+
+class UnhealthyError(LifecycleError):
+    """An instance reported itself unhealthy."""
+
+    exit_code = 3
+    http_status = 503
+
+
+class DeadlineError(LifecycleError):
+    """A step took longer than it may: ``DeadlineError(step, seconds)``."""
+
+    http_status = 504
+    _hint_at = None
+
+    def __init__(self, step: str, seconds: float) -> None:
+        Exception.__init__(self, step, seconds)
+        self.step, self.seconds = step, seconds
+
+    @property
+    def message(self) -> str:
+        """The step and its deadline."""
+        return f"{self.step} took longer than its deadline of {self.seconds:g} s"
+
+
+class InactiveError(LifecycleError):
+    """Nothing is active for a key, and the call does not activate it."""
+
+    exit_code = 6
+    http_status = 503
+
+
+class ConfigurationError(OneiricError):
+    """A setting is wrong: ``ConfigurationError(message, hint, file, line, key)``.
+
+    Attributes:
+        file: Path of the file at fault, or None.
+        line: 1-based line, or None where it is not known for certain.
+        key: Dotted key, such as ``"adapters.selections.cache"``, or None.
+    """
+
+    exit_code = 2
+    http_status = 422
+
+    def __init__(
+        self,
+        message: str,
+        hint: str | None = None,
+        file: str | None = None,
+        line: int | None = None,
+        key: str | None = None,
+    ) -> None:
+        super().__init__(message, hint, file, line, key)
+        self.file, self.line, self.key = file, line, key
+
+    @property
+    def message(self) -> str:
+        """Where, then what is wrong there."""
+        text = str(self.args[0])
+        place = ":".join(str(part) for part in (self.file, self.line) if part is not None)
+        return ": ".join(part for part in (place, self.key, text) if part)
+
+
+class SecretNotFoundError(ConfigurationError):
+    """A secret that a setting names does not exist."""
+
+
+class StoreError(OneiricError):
+    """A local store is locked, corrupt or full."""
+
+    http_status = 503
+
+
+class FetchError(OneiricError):
+    """Something could not be fetched: ``FetchError(message, hint)``."""
+
+    http_status = 502
+
+
+class FetchRefusedError(FetchError):
+    """A URL or an address is outside the policy; nothing was sent."""
+
+    http_status = 403
+
+
+class AdapterError(OneiricError):
+    """A backend behind an adapter could not do what was asked; vendor exceptions never get further than this."""
+
+    http_status = 502
+
+
+class UnavailableError(AdapterError):
+    """The backend cannot be reached."""
+
+    http_status = 503
+
+
+class AdapterTimeoutError(AdapterError):
+    """The backend did not answer in time; whether it did the work is not known."""
+
+    http_status = 504
+
+
+class RejectedError(AdapterError):
+    """The backend understood and refused: the request itself is wrong."""
+
+    http_status = 422
+
+
+class AuthenticationError(AdapterError):
+    """The backend did not accept the credentials."""
+
+    http_status = 502
