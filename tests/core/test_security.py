@@ -220,7 +220,7 @@ def test_ctrl_c_during_an_import_passes(modules: Path) -> None:
 def printed(code: str) -> str:
     """What a fresh interpreter prints for *code*."""
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)  # noqa: S603 - our own code
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     return done.stdout
 
 
