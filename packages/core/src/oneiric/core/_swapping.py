@@ -6,7 +6,6 @@ binding is assignments only. What follows it runs in owned tasks and can undo no
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from oneiric.core._attempt import Attempt, Workshop
@@ -24,7 +23,6 @@ from oneiric.core.events import Bound, HookFailed, SwapFailed
 __all__ = ["Request", "Swapper"]
 
 
-@dataclass(frozen=True, slots=True)
 class Request:
     """One slot to change.
 
@@ -35,10 +33,15 @@ class Request:
         by: Who asked, for the selection.
     """
 
-    slot: Slot
-    resolve: Callable[[], Candidate]
-    select: bool | None = None
-    by: str | None = None
+    __slots__ = ("by", "resolve", "select", "slot")
+
+    def __init__(
+        self, slot: Slot, resolve: Callable[[], Candidate], *, select: bool | None = None, by: str | None = None
+    ) -> None:
+        self.slot = slot
+        self.resolve = resolve
+        self.select = select
+        self.by = by
 
 
 class _Change:
