@@ -93,6 +93,13 @@ class OwnServer:
                 if time.monotonic() > deadline or self._process.poll() is not None:
                     raise
 
+    def stop(self) -> None:
+        """Make it silent: it keeps its connections and answers nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()

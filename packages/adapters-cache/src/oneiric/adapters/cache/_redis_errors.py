@@ -14,7 +14,7 @@ from oneiric.core.errors import (
     UnavailableError,
 )
 
-__all__ = ["FAILURES", "adapter_error"]
+__all__ = ["FAILURES", "adapter_error", "is_dropped"]
 
 #: What an operation may raise: redis-py's own, and the system's while connecting (a TimeoutError is an
 #: OSError).
@@ -48,6 +48,11 @@ def adapter_error(error: Exception, place: str, socket_timeout: float) -> Adapte
     if isinstance(error, vendor.ResponseError | vendor.DataError):
         return RejectedError(f"{where} refused the command ({word or type(error).__name__})")
     return AdapterError(f"{where} failed ({type(error).__name__})")
+
+
+def is_dropped(error: Exception) -> bool:
+    """Say whether *error* is a connection that broke; not a timeout, and not a server that refuses us."""
+    return type(error) is vendor.ConnectionError or isinstance(error, ConnectionResetError | BrokenPipeError)
 
 
 def _error_word(error: Exception) -> str:

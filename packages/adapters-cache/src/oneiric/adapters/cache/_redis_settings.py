@@ -137,7 +137,7 @@ def connect(settings: RedisCacheSettings) -> tuple[Redis, str]:
         ssl_check_hostname=True,
         socket_timeout=settings.socket_timeout,
         socket_connect_timeout=settings.socket_timeout,
-        # A retry would send a command again whose first sending may have been carried out.
+        # The adapter decides what may be sent again; here everything would be.
         retry=Retry(NoBackoff(), 0),
         max_connections=settings.max_connections,
         client_name=settings.client_name or None,

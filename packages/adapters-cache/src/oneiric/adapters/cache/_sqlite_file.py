@@ -92,11 +92,10 @@ def open_file(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:
             return _rebuild(path, busy_timeout_seconds)
     except sqlite3.Error as error:
         raise store_error(error, path) from error
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise StoreError(
-            f"cache file {str(path)!r} cannot be used: {reason}", "another path, or its permissions"
-        ) from error
+    except (OSError, ValueError) as error:  # a path with a NUL in it is a ValueError
+        reason = getattr(error, "strerror", None) or str(error)
+        hint = "another path, or its permissions"
+        raise StoreError(f"cache file {str(path)!r} cannot be used: {reason}", hint) from error
 
 
 def _prepare(path: Path) -> None:

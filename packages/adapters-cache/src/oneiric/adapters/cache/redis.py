@@ -6,12 +6,13 @@ supported.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from math import inf
 from typing import Any, Final
 
 from oneiric.adapters.cache._protocol import Value
-from oneiric.adapters.cache._redis_errors import FAILURES, adapter_error
+from oneiric.adapters.cache._redis_errors import FAILURES, adapter_error, is_dropped
 from oneiric.adapters.cache._redis_settings import RedisCacheSettings, connect
 from oneiric.adapters.cache._values import (
     check_delta,
@@ -29,6 +30,7 @@ __all__ = ["RedisCacheAdapter", "RedisCacheSettings"]
 
 #: A `redis.asyncio.Redis`: its commands are typed as answering either now or later, which fits no caller.
 type _Client = Any
+type _Send = Callable[[], Awaitable[Any]]
 
 #: Keys a SCAN looks at, and an UNLINK takes, in one step: short enough for the server's other clients.
 _STEP: Final = 1000
@@ -99,14 +101,18 @@ class RedisCacheAdapter:
             try:
                 data = await client.get(name)
             except FAILURES as error:
-                raise self._failed(error) from error
+                data = await self._once_more(error, lambda: client.get(name))
         return default if data is None else decode(data)
 
     async def set(self, key: str, value: Value, *, ttl: float | None = None, only_if_absent: bool = False) -> bool:
         """Store *value*; say whether it was stored."""
         client, name, data = self._serving(), self._name(key), encode(value)
         lifetime = lifetime_ms(ttl, self._default_ttl)
-        return bool(await self._run(client.set(name, data, px=lifetime, nx=only_if_absent)))
+        # Sent again, only_if_absent would find what its first sending stored, and say False.
+        stored = await self._run(
+            lambda: client.set(name, data, px=lifetime, nx=only_if_absent), is_repeatable=not only_if_absent
+        )
+        return bool(stored)
 
     async def delete(self, key: str) -> bool:
         """Remove *key*; say whether it was there."""
@@ -115,24 +121,24 @@ class RedisCacheAdapter:
     async def exists(self, key: str) -> bool:
         """Say whether *key* is there."""
         client, name = self._serving(), self._name(key)
-        return bool(await self._run(client.exists(name)))
+        return bool(await self._run(lambda: client.exists(name), is_repeatable=True))
 
     async def touch(self, key: str, *, ttl: float | None = None) -> bool:
         """Give *key* a new lifetime; say whether it was there."""
         client, name = self._serving(), self._name(key)
         lifetime = lifetime_ms(ttl, self._default_ttl)
         if lifetime is not None:
-            return bool(await self._run(client.pexpire(name, lifetime)))
+            return bool(await self._run(lambda: client.pexpire(name, lifetime), is_repeatable=True))
         # PERSIST alone answers 0 also for a key that is there and stays forever already.
-        steps = client.pipeline(transaction=True)
-        steps.exists(name)
-        steps.persist(name)
-        return bool((await self._run(steps.execute()))[0])
+        both = await self._run(
+            lambda: client.pipeline(transaction=True).exists(name).persist(name).execute(), is_repeatable=True
+        )
+        return bool(both[0])
 
     async def ttl(self, key: str) -> float | None:
         """Return the seconds *key* has left, ``math.inf`` for forever, None when it is not there."""
         client, name = self._serving(), self._name(key)
-        left = int(await self._run(client.pttl(name)))
+        left = int(await self._run(lambda: client.pttl(name), is_repeatable=True))
         if left == -2:
             return None
         return inf if left == -1 else left / 1000
@@ -143,19 +149,18 @@ class RedisCacheAdapter:
         check_delta(delta)
         lifetime = lifetime_ms(ttl, self._default_ttl)
         if lifetime is None:
-            return int(await self._run(client.incrby(name, delta)))
+            return int(await self._run(lambda: client.incrby(name, delta), is_repeatable=False))
         # Both in one transaction: no other client can see the counter without its lifetime.
-        steps = client.pipeline(transaction=True)
-        steps.set(name, 0, px=lifetime, nx=True)
-        steps.incrby(name, delta)
-        return int((await self._run(steps.execute()))[1])
+        steps = client.pipeline(transaction=True).set(name, 0, px=lifetime, nx=True).incrby(name, delta)
+        return int((await self._run(steps.execute, is_repeatable=False))[1])
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the keys that are there, with their values."""
         client, names = self._serving(), check_keys(keys)
         if not names:
             return {}
-        found = await self._run(client.mget([self._prefix + name for name in names]))
+        full = [self._prefix + name for name in names]
+        found = await self._run(lambda: client.mget(full), is_repeatable=True)
         return {name: decode(data) for name, data in zip(names, found, strict=True) if data is not None}
 
     async def set_many(self, items: Mapping[str, Value], *, ttl: float | None = None) -> None:
@@ -163,20 +168,22 @@ class RedisCacheAdapter:
         client = self._serving()
         written = {self._prefix + key: data for key, data in check_items(items).items()}
         lifetime = lifetime_ms(ttl, self._default_ttl)
-        if not written:
-            return
-        if lifetime is None:
-            await self._run(client.mset(written))
-            return
-        steps = client.pipeline(transaction=True)
-        for name, data in written.items():
-            steps.set(name, data, px=lifetime)
-        await self._run(steps.execute())
+
+        def send() -> Any:
+            steps = client.pipeline(transaction=True)
+            for name, data in written.items():
+                steps.set(name, data, px=lifetime)
+            return steps.execute()
+
+        if written:
+            await self._run(send, is_repeatable=True)
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         """Remove *keys*; return how many were there."""
         client, names = self._serving(), [self._prefix + key for key in check_keys(keys)]
-        return int(await self._run(client.unlink(*names))) if names else 0
+        if not names:
+            return 0
+        return int(await self._run(lambda: client.unlink(*names), is_repeatable=False))
 
     async def clear(self) -> None:
         """Remove every key under ``key_prefix``; one that is set meanwhile may stay.
@@ -187,11 +194,12 @@ class RedisCacheAdapter:
         client = self._serving()
         if not self._prefix:
             raise RejectedError("redis cache has no key_prefix to tell its keys from others'", "set key_prefix")
-        pattern, cursor = _literally(self._prefix) + "*", 0
+        scan = partial(client.scan, match=_literally(self._prefix) + "*", count=_STEP)
+        cursor = 0
         while True:
-            cursor, names = await self._run(client.scan(cursor, match=pattern, count=_STEP))
+            cursor, names = await self._run(partial(scan, cursor), is_repeatable=True)
             if names:
-                await self._run(client.unlink(*names))
+                await self._run(partial(client.unlink, *names), is_repeatable=True)
             if int(cursor) == 0:
                 return
 
@@ -206,13 +214,27 @@ class RedisCacheAdapter:
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
 
-    async def _run(self, command: Awaitable[Any]) -> Any:
-        """Await *command* in turn, and raise what Oneiric calls its failure."""
+    async def _run(self, send: _Send, *, is_repeatable: bool) -> Any:
+        """Send a command in turn; raise what Oneiric calls its failure."""
         async with self._turns:
             try:
-                return await command
+                return await send()
             except FAILURES as error:
-                raise self._failed(error) from error
+                if not is_repeatable:
+                    raise self._failed(error) from error
+                return await self._once_more(error, send)
+
+    async def _once_more(self, error: Exception, send: _Send) -> Any:
+        """Send a harmless command again if *error* is a dropped connection; else raise.
+
+        A server that restarted has dropped the idle connections too: the first call on each finds out.
+        """
+        if not is_dropped(error):
+            raise self._failed(error) from error
+        try:
+            return await send()
+        except FAILURES as second:
+            raise self._failed(second) from second
 
     def _failed(self, error: Exception) -> Exception:
         return adapter_error(error, self._place, self._settings.socket_timeout)
