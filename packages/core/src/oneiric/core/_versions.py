@@ -19,11 +19,11 @@ _PRE_NAMES: Final = {"alpha": "a", "beta": "b", "c": "rc", "pre": "rc", "preview
 @cache
 def _version_pattern() -> re.Pattern[str]:
     return re.compile(
-        r"\s*v?(?:(?P<epoch>[0-9]+)!)?(?P<release>[0-9]+(?:\.[0-9]+)*)"
+        r"v?(?:(?P<epoch>[0-9]+)!)?(?P<release>[0-9]+(?:\.[0-9]+)*)"
         r"(?:[-_.]?(?P<pre>alpha|a|beta|b|preview|pre|c|rc)[-_.]?(?P<pre_n>[0-9]+)?)?"
         r"(?P<post>-(?P<post_n1>[0-9]+)|[-_.]?(?:post|rev|r)[-_.]?(?P<post_n2>[0-9]+)?)?"
         r"(?P<dev>[-_.]?dev[-_.]?(?P<dev_n>[0-9]+)?)?"
-        r"(?:\+(?P<local>[a-z0-9]+(?:[-_.][a-z0-9]+)*))?\s*\Z",
+        r"(?:\+(?P<local>[a-z0-9]+(?:[-_.][a-z0-9]+)*))?\Z",
         re.IGNORECASE | re.ASCII,
     )
 
@@ -48,7 +48,7 @@ class Version:
     __slots__ = ("dev", "epoch", "key", "local", "post", "pre", "release", "text")
 
     def __init__(self, text: str) -> None:
-        match = _version_pattern().match(text) if len(text) <= _MAX_LENGTH else None
+        match = _version_pattern().match(text.strip()) if len(text) <= _MAX_LENGTH else None
         if match is None:
             raise ValueError(f"{text[:80]!r} is not a version")
         part = match.groupdict()
@@ -170,15 +170,20 @@ def _clause_pattern() -> re.Pattern[str]:
 
 
 def _below(version: Version, wanted: Version) -> bool:
-    """``<2`` does not mean the pre-releases of 2."""
-    of_the_same = version.base == wanted.base and version.is_prerelease and not wanted.is_prerelease
-    return version < wanted and not of_the_same
+    """``<2`` does not mean the pre-releases of 2, nor ``<2.post1`` those of 2.post1."""
+    if not version < wanted:
+        return False
+    if wanted.is_prerelease or not version.is_prerelease or version.base != wanted.base:
+        return True
+    return wanted.post is not None and (version.pre is not None or version.post != wanted.post)
 
 
 def _above(version: Version, wanted: Version) -> bool:
     """``>2`` means neither the post-releases nor the local builds of 2."""
-    past = version.post is not None and wanted.post is None and version.base == wanted.base
-    return version > wanted and not past and not (version.local and version.public_key == wanted.key)
+    is_its_build = bool(version.local) and version.public_key == wanted.key
+    has_posts = wanted.post is None and wanted.dev is None
+    is_its_post = has_posts and version.post is not None and (version.base, version.pre) == (wanted.base, wanted.pre)
+    return version > wanted and not is_its_build and not is_its_post
 
 
 def _compatible(version: Version, wanted: Version) -> bool:
