@@ -1,0 +1,7 @@
+"""``python -m oneiric.cli``."""
+
+import sys
+
+from oneiric.cli import main
+
+sys.exit(main())

@@ -1,0 +1,125 @@
+"""The parser: root options, the table of commands, and the modules they live in, loaded when called."""
+
+import sys
+from importlib import import_module
+from typing import Annotated, Any, Final
+
+import typer
+import typer.core
+import typer.main
+
+from oneiric.cli._options import RootOptions
+
+__all__ = ["command_line"]
+
+#: Command → the line about it in the help, which no module has to be loaded for.
+COMMANDS: Final = {
+    "demo": "Swap a cache under load and count what is lost: nothing.",
+    "list": "List what is active.",
+    "explain": "Explain why a key resolves as it does.",
+    "status": "Show what is configured and what it resolves to.",
+    "plugins": "Show what discovery found, and what it left out and why.",
+}
+
+_QUIET_TYPER: Final[dict[str, Any]] = {
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": None,
+    "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100},
+}
+
+
+class _AsTyped:
+    """Stands in for typer's coercion of text to text, which would load pydantic to do nothing."""
+
+    @staticmethod
+    def coerce(value: Any, param: Any, ctx: object) -> Any:  # noqa: ARG004 - typer's port
+        if value is None and (param.multiple or param.nargs == -1):
+            return ()
+        return value
+
+
+def _without_coercion(params: list[Any]) -> None:
+    for param in params:
+        described = getattr(param, "type_descriptor", None)  # older typers have none, and coerce without pydantic
+        if described is not None and described.annotation in (str, list[str], bool):
+            param.get_runtime_param = _AsTyped
+
+
+def _keep(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
+    """Put a root option where every command finds it; one that was not said leaves what another place said."""
+    options: RootOptions = ctx.find_root().ensure_object(RootOptions)
+    if value and param.name:
+        if param.name == "imports":
+            options.imports.extend(value)
+        else:
+            setattr(options, param.name, value)
+    return value
+
+
+def _show_version(value: bool) -> None:  # noqa: FBT001 - typer's port
+    if not value:
+        return
+    from importlib.metadata import version  # noqa: PLC0415 - only for who asks
+
+    number = version("oneiric-cli")
+    wants_json = "--json" in sys.argv
+    sys.stdout.write(f'{{"version": "{number}"}}\n' if wants_json else f"oneiric {number}\n")
+    raise typer.Exit
+
+
+def _root_option(*names: str, metavar: str | None = None, help: str) -> Any:  # noqa: A002 - typer's word for it
+    return typer.Option(*names, metavar=metavar, help=help, callback=_keep, expose_value=False)
+
+
+def _root(
+    config: Annotated[str | None, _root_option("--config", metavar="PATH", help="Settings file or directory.")] = None,
+    profile: Annotated[str | None, _root_option("--profile", metavar="NAME", help="default or serverless.")] = None,
+    imports: Annotated[
+        list[str] | None,
+        _root_option("--import", metavar="MODULE", help="Import MODULE first; its register(resolver) is called."),
+    ] = None,
+    demo: Annotated[bool, _root_option("--demo", help="Also load the demo's catalogue.")] = False,  # noqa: FBT002
+    json: Annotated[bool, _root_option("--json", help="Print one JSON document.")] = False,  # noqa: FBT002
+    quiet: Annotated[bool, _root_option("--quiet", "-q", help="Print results only.")] = False,  # noqa: FBT002
+    verbose: Annotated[bool, _root_option("--verbose", "-v", help="Log what happens.")] = False,  # noqa: FBT002
+    debug: Annotated[bool, _root_option("--debug", help="Log everything; show tracebacks.")] = False,  # noqa: FBT002
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, expose_value=False)
+    ] = False,  # noqa: FBT002
+) -> None:
+    """Know which implementation is active for a key, why that one, and change it without dropping a call."""
+
+
+class _CommandTable(typer.core.TyperGroup):
+    """A group that knows its commands by name and loads one when it is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        _without_coercion(self.params)
+        self._root_params = list(self.params)
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[arg-type]  # names only: what is near a typo
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's port
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - typer's port
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"oneiric.cli.commands.{cmd_name}")
+        single = typer.Typer(add_completion=False, **_QUIET_TYPER)
+        single.command(cmd_name, help=COMMANDS[cmd_name])(module.command)
+        command = typer.main.get_command(single)
+        _without_coercion(command.params)
+        command.params.extend(self._root_params)
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's port
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def command_line() -> Any:
+    """Return the parser of the whole command line; calling it runs a command and returns its result."""
+    app = typer.Typer(name="oneiric", cls=_CommandTable, **_QUIET_TYPER)
+    app.callback()(_root)
+    return typer.main.get_command(app)

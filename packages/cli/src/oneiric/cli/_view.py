@@ -1,0 +1,138 @@
+"""What a command looks at: a resolver filled by discovery, with the settings applied if there are any.
+
+Without settings neither pydantic nor asyncio is loaded: only the core's resolution and its catalogues.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from oneiric.cli._options import RootOptions
+from oneiric.core.catalog import DiscoveryReport, discover, read_catalog
+from oneiric.core.errors import ConfigurationError, LoadError
+from oneiric.core.resolution import Resolver
+
+if TYPE_CHECKING:
+    from oneiric.runtime.settings import LoadedSettings
+
+__all__ = ["View", "load_extras", "options_of", "view_of"]
+
+DEMO_ORIGIN = "oneiric.cli.demo"
+_NAMED_VARIABLES = ("ONEIRIC_CONFIG", "ONEIRIC_PROFILE")
+_SECRET_PREFIX = "ONEIRIC_SECRET_"  # noqa: S105 - the name of a family of variables
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A resolver, and how it came to hold what it holds.
+
+    Attributes:
+        options: The root options.
+        resolver: Filled by discovery.
+        report: What discovery registered, and what it left out.
+        loaded: The settings; None when nothing is configured.
+    """
+
+    options: RootOptions
+    resolver: Resolver
+    report: DiscoveryReport
+    loaded: "LoadedSettings | None"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is worth knowing beside any answer: that something was left out."""
+        left_out = len(self.report.errors)
+        if not left_out:
+            return ()
+        what = "1 catalogue or plugin was" if left_out == 1 else f"{left_out} catalogues or plugins were"
+        return (f"{what} left out; `oneiric plugins` says why",)
+
+    @property
+    def problems(self) -> list[dict[str, Any]]:
+        """What was left out, as plain data."""
+        found: list[dict[str, Any]] = self.report.as_dict()["errors"]
+        return found
+
+
+def options_of(context: typer.Context) -> RootOptions:
+    """Return the root options of a call, wherever they stood."""
+    options: RootOptions = context.find_root().ensure_object(RootOptions)
+    return options
+
+
+def view_of(context: typer.Context, *, load_plugins: bool = False) -> View:
+    """Discover what is installed and apply what is configured.
+
+    Args:
+        context: The call.
+        load_plugins: Also load plugins written as code, whatever the settings say.
+
+    Raises:
+        ConfigurationError: The settings, or ``ONEIRIC_STACK_ORDER``, are wrong.
+        LoadError: A module of ``--import`` cannot be imported.
+    """
+    options = options_of(context)
+    loaded = _load_settings(options) if _is_configured(options, os.environ) else None
+    if loaded is None:
+        resolver = Resolver()
+        report = discover(resolver, plugins=load_plugins)
+    else:
+        from oneiric.runtime.settings import policy_from  # noqa: PLC0415 - loaded by now
+
+        resolver = Resolver(policy_from(loaded))
+        plugins = loaded.settings.plugins
+        report = discover(
+            resolver,
+            plugins=load_plugins or plugins.auto_load,
+            allowed_distributions=plugins.allowed_distributions,
+        )
+    load_extras(options, resolver)
+    return View(options, resolver, report, loaded)
+
+
+def load_extras(options: RootOptions, resolver: Resolver) -> None:
+    """Register what ``--demo`` and ``--import`` bring.
+
+    Raises:
+        LoadError: A module cannot be imported, or what it registers is refused by itself.
+    """
+    if options.demo:
+        catalog = Path(__file__).parent / "demo" / "catalog.toml"
+        resolver.apply(add=read_catalog(catalog, DEMO_ORIGIN))
+    if options.imports:
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` does for modules of one's own
+    for name in options.imports:
+        register = getattr(_imported(name), "register", None)
+        if callable(register):
+            register(resolver)
+
+
+def _imported(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise LoadError(f"--import {name}: it needs module {error.name!r}, which is not installed") from error
+        raise ConfigurationError(
+            f"--import {name}: there is no such module", "a dotted name, importable from the current directory"
+        ) from error
+    except Exception as error:
+        raise LoadError(f"--import {name}: {type(error).__name__}: {error}", f"python -c 'import {name}'") from error
+
+
+def _is_configured(options: RootOptions, environ: Mapping[str, str]) -> bool:
+    if options.config is not None or options.profile is not None or any(map(environ.get, _NAMED_VARIABLES)):
+        return True
+    return any(name.startswith("ONEIRIC_") and "__" in name and not name.startswith(_SECRET_PREFIX) for name in environ)
+
+
+def _load_settings(options: RootOptions) -> "LoadedSettings":
+    from oneiric.runtime.settings import load_settings  # noqa: PLC0415 - loads pydantic; only where configured
+
+    return load_settings(options.config, profile=options.profile)
