@@ -40,7 +40,9 @@ _IMMUTABLE: Final = frozenset({type(None), bool, int, float, str, bytes})
 _KINDS: Final = "None, bool, int, finite float, str, bytes, or lists and str-keyed dicts of these without bytes"
 
 _to_json = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_from_json = JSONDecoder().decode
+_decoder = JSONDecoder()
+_from_json = _decoder.decode
+_scan = _decoder.raw_decode
 
 
 def encode(value: object) -> bytes:
@@ -75,12 +77,17 @@ def decode(data: bytes) -> Any:
     if data[:1] == _BYTES_MARK:
         return data[1:]
     try:
-        return _from_json(data.decode("utf-8", "surrogatepass"))
+        text = data.decode("utf-8", "surrogatepass")
+        # What `encode` wrote has no white space around it, which JSONDecoder.decode would look for with two patterns.
+        value, end = _scan(text)
+        if end != len(text):
+            raise ValueError("trailing text")
     except (ValueError, RecursionError) as error:
         raise RejectedError(
             "cache entry was not written by an Oneiric cache",
             "a key_prefix of its own",
         ) from error
+    return value
 
 
 def _refused(value: object) -> RejectedError:

@@ -113,7 +113,12 @@ class MemoryCacheAdapter:
             self._check_open()
             check_key(key)
             return default
-        return self._read(key, value, default) if type(value) is _Entry else value
+        if type(value) is _Entry:
+            if value.expires_at <= self._clock():
+                del self._entries[key]
+                return default
+            return decode(value.value) if value.is_encoded else value.value
+        return value
 
     async def set(self, key: str, value: Value, *, ttl: float | None = None, only_if_absent: bool = False) -> bool:
         """Store *value*; say whether it was stored."""

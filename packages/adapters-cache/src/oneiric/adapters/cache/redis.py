@@ -14,6 +14,7 @@ from typing import Any, Final
 from oneiric.adapters.cache._protocol import Value
 from oneiric.adapters.cache._redis_errors import FAILURES, adapter_error, is_dropped
 from oneiric.adapters.cache._redis_settings import RedisCacheSettings, connect
+from oneiric.adapters.cache._turns import Turns
 from oneiric.adapters.cache._values import (
     check_delta,
     check_items,
@@ -48,7 +49,7 @@ class RedisCacheAdapter:
         self._prefix = self._settings.key_prefix
         self._default_ttl = self._settings.default_ttl
         # redis-py raises when its pool is exhausted; here callers wait.
-        self._turns = asyncio.Semaphore(self._settings.max_connections)
+        self._turns = Turns(self._settings.max_connections)
         self._client: _Client | None = None
         self._was_open = False
         self._place = ""
@@ -97,11 +98,17 @@ class RedisCacheAdapter:
             raise self._closed()
         name = self._prefix + check_key(key)
         # Written out rather than passed through `_run`: this is the call that is made most.
-        async with self._turns:
-            try:
-                data = await client.get(name)
-            except FAILURES as error:
-                data = await self._once_more(error, lambda: client.get(name))
+        turns = self._turns
+        if turns.free:
+            turns.free -= 1
+        else:
+            await turns.wait()
+        try:
+            data = await client.execute_command("GET", name)
+        except FAILURES as error:
+            data = await self._once_more(error, partial(client.get, name))
+        finally:
+            turns.give()
         return default if data is None else decode(data)
 
     async def set(self, key: str, value: Value, *, ttl: float | None = None, only_if_absent: bool = False) -> bool:
@@ -216,13 +223,18 @@ class RedisCacheAdapter:
 
     async def _run(self, send: _Send, *, is_repeatable: bool) -> Any:
         """Send a command in turn; raise what Oneiric calls its failure."""
-        async with self._turns:
-            try:
-                return await send()
-            except FAILURES as error:
-                if not is_repeatable:
-                    raise self._failed(error) from error
-                return await self._once_more(error, send)
+        if self._turns.free:
+            self._turns.free -= 1
+        else:
+            await self._turns.wait()
+        try:
+            return await send()
+        except FAILURES as error:
+            if not is_repeatable:
+                raise self._failed(error) from error
+            return await self._once_more(error, send)
+        finally:
+            self._turns.give()
 
     async def _once_more(self, error: Exception, send: _Send) -> Any:
         """Send a harmless command again if *error* is a dropped connection; else raise.
