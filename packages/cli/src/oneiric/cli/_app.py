@@ -38,11 +38,20 @@ class _AsTyped:
         return value
 
 
-def _without_coercion(params: list[Any]) -> None:
-    for param in params:
-        described = getattr(param, "type_descriptor", None)  # older typers have none, and coerce without pydantic
-        if described is not None and described.annotation in (str, list[str], bool):
-            param.get_runtime_param = _AsTyped
+class _Text:
+    """Mixed into a command: what is text already is taken as it was typed."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]  # a command's
+        for param in params:
+            described = getattr(param, "type_descriptor", None)  # older typers have none, and do not load pydantic
+            if described is not None and described.annotation in (str, list[str], bool):
+                param.get_runtime_param = _AsTyped
+        return params
+
+
+class _Command(_Text, typer.core.TyperCommand):
+    """One command."""
 
 
 def _keep(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
@@ -90,12 +99,11 @@ def _root(
     """Know which implementation is active for a key, why that one, and change it without dropping a call."""
 
 
-class _CommandTable(typer.core.TyperGroup):
+class _CommandTable(_Text, typer.core.TyperGroup):
     """A group that knows its commands by name and loads one when it is called."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        _without_coercion(self.params)
         self._root_params = list(self.params)
         self.commands = dict.fromkeys(COMMANDS)  # type: ignore[arg-type]  # names only: what is near a typo
 
@@ -107,9 +115,8 @@ class _CommandTable(typer.core.TyperGroup):
             return None
         module = import_module(f"oneiric.cli.commands.{cmd_name}")
         single = typer.Typer(add_completion=False, **_QUIET_TYPER)
-        single.command(cmd_name, help=COMMANDS[cmd_name])(module.command)
+        single.command(cmd_name, cls=_Command, help=COMMANDS[cmd_name])(module.command)
         command = typer.main.get_command(single)
-        _without_coercion(command.params)
         command.params.extend(self._root_params)
         return command
 
