@@ -95,7 +95,7 @@ def test_a_python_of_another_version_is_passed_over(checkout: Path, tmp_path: Pa
     command(tmp_path / "bin", "python3", "exit 1")
     versions = tmp_path / "home" / ".pyenv" / "versions" / "3.13.9" / "bin"
     versions.mkdir(parents=True)
-    command(versions, "python3", f'exec {sys.executable} "$@"')
+    command(versions, "python3", f'exec "{sys.executable}" "$@"')
     (checkout / ".python-version").write_text("{}.{}\n".format(*sys.version_info))
 
     done = probe(checkout, tmp_path / "bin", tools(tmp_path / "tools"), PYENV_ROOT=str(tmp_path / "home" / ".pyenv"))
