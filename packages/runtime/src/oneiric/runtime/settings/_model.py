@@ -120,7 +120,9 @@ class PluginSettings(_Section):
 class ProfileSettings(_Section):
     """The profile the application runs under."""
 
-    name: Literal["default", "serverless"] = Field(default="default", description="default or serverless; also ONEIRIC_PROFILE.")
+    name: Literal["default", "serverless"] = Field(
+        default="default", description="default or serverless; also ONEIRIC_PROFILE."
+    )
 
 
 class RuntimePathsSettings(_Section):
