@@ -30,7 +30,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         directory.mkdir()
         lines = ["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}"]
         lines += [f"Requires-Dist: {text}" for text in requires] + [f"Provides-Extra: {text}" for text in extras]
-        (directory / "METADATA").write_text("\n".join(lines) + "\n\nRequires-Dist: not-a-header\n")
+        (directory / "METADATA").write_text("\n".join(lines) + "\n\nProvides-Extra: from-the-body\n")
         return directory
 
     return make
@@ -83,7 +83,7 @@ def test_an_extra_is_installed_when_everything_it_declares_is(install: Install) 
     def met(*extras: str) -> dict[str, bool]:
         return {extra: Environment.current().is_installed(f"acme-cache[{extra}]") for extra in extras}
 
-    everything = ("redis", "memcached", "all", "empty", "elsewhere", "redis,memcached", "unheard-of")
+    everything = ("redis", "memcached", "all", "empty", "elsewhere", "redis,memcached", "unheard-of", "from-the-body")
     assert {extra for extra, true in met(*everything).items() if true} == {"empty", "elsewhere"}
     install("hiredis")
     assert met("redis") == {"redis": False}  # redis is there, but too old

@@ -111,6 +111,14 @@ def test_specifiers_pick_what_packaging_picks(version: str, stated: list[str]) -
         ("2.0rc1", "<2.0", False),
         ("1.0+local", "==1.0", True),
         ("1.0", "", True),
+        ("1.post1", ">1", False),
+        ("1.post1", ">1.dev1", True),
+        ("1.post1", ">1a1", True),
+        ("1+local", ">1", False),
+        ("1b1", "<1.post1", True),
+        ("1.post1.dev0", "<1.post1", False),
+        ("1.0A1", "===1.0a1", True),
+        ("1post0", "===1.post0", False),
     ],
 )
 def test_a_specifier_means_what_the_standard_says(version: str, specifiers: str, expected: bool) -> None:
