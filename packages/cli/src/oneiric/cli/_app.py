@@ -2,7 +2,7 @@
 
 import sys
 from importlib import import_module
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import typer
 import typer.core
@@ -80,7 +80,7 @@ def _root_option(*names: str, metavar: str | None = None, help: str) -> Any:  # 
     return typer.Option(*names, metavar=metavar, help=help, callback=_keep, expose_value=False)
 
 
-def _root(
+def _root(  # noqa: PLR0917 - typer's way to declare options
     config: Annotated[str | None, _root_option("--config", metavar="PATH", help="Settings file or directory.")] = None,
     profile: Annotated[str | None, _root_option("--profile", metavar="NAME", help="default or serverless.")] = None,
     imports: Annotated[
@@ -92,9 +92,9 @@ def _root(
     quiet: Annotated[bool, _root_option("--quiet", "-q", help="Print results only.")] = False,  # noqa: FBT002
     verbose: Annotated[bool, _root_option("--verbose", "-v", help="Log what happens.")] = False,  # noqa: FBT002
     debug: Annotated[bool, _root_option("--debug", help="Log everything; show tracebacks.")] = False,  # noqa: FBT002
-    version: Annotated[
+    version: Annotated[  # noqa: FBT002
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, expose_value=False)
-    ] = False,  # noqa: FBT002
+    ] = False,
 ) -> None:
     """Know which implementation is active for a key, why that one, and change it without dropping a call."""
 
@@ -105,7 +105,7 @@ class _CommandTable(_Text, typer.core.TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self._root_params = list(self.params)
-        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[arg-type]  # names only: what is near a typo
+        self.commands = cast("Any", dict.fromkeys(COMMANDS))  # names only: they are what a typo is held against
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's port
         return list(COMMANDS)

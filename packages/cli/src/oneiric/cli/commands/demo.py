@@ -84,9 +84,8 @@ class _Progress:
         """Keep one line up to date on a terminal."""
         if self._live:
             lost = sum(call.lost is not None for call in outcome.calls)
-            sys.stdout.write(
-                f"\r  {len(outcome.calls)} calls, {lost} lost, {len(outcome.bound)} swaps, {outcome.rollbacks} rollbacks "
-            )
+            made = f"{len(outcome.bound)} swaps, {outcome.rollbacks} rollbacks"
+            sys.stdout.write(f"\r  {len(outcome.calls)} calls, {lost} lost, {made} ")
             sys.stdout.flush()
 
     def clear(self) -> None:
@@ -115,7 +114,11 @@ async def _run(options: RootOptions, plan: Any, directory: Path, show: _Progress
         for name in plan.rotation[: -len(_EMBEDDED)]:
             async with app.lifecycle.lease(CACHE, provider=name) as cache:
                 await cache.clear()
-        return {**figures_of(outcome), "providers": list(plan.rotation), "explanation": app.resolver.explain(CACHE).as_dict()}
+        return {
+            **figures_of(outcome),
+            "providers": list(plan.rotation),
+            "explanation": app.resolver.explain(CACHE).as_dict(),
+        }
 
 
 def _keep_to_ourselves(app: Any, directory: Path) -> None:
@@ -138,7 +141,9 @@ def _introduction(app: Any, plan: Any, style: Style) -> Iterable[str]:
     yield style("bold", "Discovered")
     rows = [(each.package, each.distribution, each.registered) for each in app.report.catalogs]
     own = sum(1 for candidate in app.resolver.candidates() if candidate.origin == "oneiric.cli.demo")
-    yield from table(("CATALOGUE", "DISTRIBUTION", "CANDIDATES"), [*rows, ("oneiric.cli.demo", "oneiric-cli", own)], style, "  ")
+    yield from table(
+        ("CATALOGUE", "DISTRIBUTION", "CANDIDATES"), [*rows, ("oneiric.cli.demo", "oneiric-cli", own)], style, "  "
+    )
     for problem in app.report.errors:
         yield f"  left out: {problem}"
     yield ""

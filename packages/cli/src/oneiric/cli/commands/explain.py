@@ -16,7 +16,7 @@ __all__ = ["command", "explanation_text"]
 _HEADINGS = ("", "PROVIDER", "SELECTED BY", "PRIORITY", "STACK", "REGISTERED", "SOURCE", "ORIGIN")
 
 
-def command(
+def command(  # noqa: PLR0917 - typer's way to declare options
     context: typer.Context,
     key: Annotated[str | None, typer.Argument(metavar="KEY", help="The key, such as cache.")] = None,
     domain: Annotated[str | None, typer.Option(help="Its domain; needed where several have the key.")] = None,

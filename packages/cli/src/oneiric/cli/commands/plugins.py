@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from importlib.metadata import entry_points
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -12,6 +12,16 @@ from oneiric.cli._view import view_of
 __all__ = ["command"]
 
 _CATALOGS = "oneiric.catalogs"
+#: Section of the document → headings and fields of its table.
+_TABLES: Final = (
+    (
+        "catalogs",
+        ("CATALOGUE", "DISTRIBUTION", "PACKAGE", "CANDIDATES"),
+        ("name", "distribution", "package", "registered"),
+    ),
+    ("plugins", ("PLUGIN", "DISTRIBUTION", "CALLABLE", "CANDIDATES"), ("name", "distribution", "value", "registered")),
+    ("not_loaded", ("NOT LOADED", "DISTRIBUTION", "CALLABLE"), ("name", "distribution", "value")),
+)
 
 
 def command(
@@ -50,25 +60,16 @@ def _code_on_offer() -> list[dict[str, str]]:
 
 def _text(document: dict[str, Any], style: Style) -> Iterator[str]:
     yield f"{document['registered']} candidates registered"
-    if document["catalogs"]:
-        yield ""
-        rows = [
-            (each["name"], each["distribution"], each["package"], each["registered"]) for each in document["catalogs"]
-        ]
-        yield from table(("CATALOGUE", "DISTRIBUTION", "PACKAGE", "CANDIDATES"), rows, style)
-    if document["plugins"]:
-        yield ""
-        rows = [(each["name"], each["distribution"], each["value"], each["registered"]) for each in document["plugins"]]
-        yield from table(("PLUGIN", "DISTRIBUTION", "CALLABLE", "CANDIDATES"), rows, style)
+    for section, headings, fields in _TABLES:
+        if document[section]:
+            yield ""
+            yield from table(headings, [[each[field] for field in fields] for each in document[section]], style)
     if document["not_loaded"]:
-        yield ""
-        rows = [(each["name"], each["distribution"], each["value"]) for each in document["not_loaded"]]
-        yield from table(("NOT LOADED", "DISTRIBUTION", "CALLABLE"), rows, style)
         yield "plugins.auto_load is off; `oneiric plugins --load` runs their code"
     if document["errors"]:
         yield ""
         yield style("bold", "LEFT OUT")
-        for each in document["errors"]:
-            yield f"{each['kind']} {printable(each['name'])} of {printable(each['distribution'])}: {printable(each['reason'])}"
-            if each["hint"]:
-                yield f"  Try: {printable(each['hint'])}"
+    for each in document["errors"]:
+        yield printable(f"{each['kind']} {each['name']} of {each['distribution']}: {each['reason']}")
+        if each["hint"]:
+            yield f"  Try: {printable(each['hint'])}"

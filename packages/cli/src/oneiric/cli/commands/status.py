@@ -70,7 +70,7 @@ def _snapshot(view: View) -> dict[str, Any]:
 
 
 def _text(document: dict[str, Any], style: Style) -> Iterator[str]:
-    yield f"running   no: this is what the configuration says, not what a process holds"
+    yield "running   no: this is what the configuration says, not what a process holds"
     yield f"settings  {printable(document['settings'] or 'none')}"
     yield f"profile   {document['profile']}"
     snapshot = document["snapshot"]

@@ -48,8 +48,12 @@ def _latencies(outcome: Outcome) -> tuple[dict[str, float | None], dict[str, flo
     """Return the quantiles of the calls that met a swap, and of the rest."""
     # Windows follow each other, so both bounds are sorted.
     begins = [began for began, _ in outcome.windows]
-    swapping, steady = [], []
+    swapping: list[float] = []
+    steady: list[float] = []
+    warm = begins[0] if begins else 0.0  # before it, connections are made and code is loaded
     for call in outcome.calls:
+        if call.began < warm and call.ended < warm:
+            continue
         last = bisect_right(begins, call.ended) - 1
         met = last >= 0 and outcome.windows[last][1] >= call.began
         (swapping if met else steady).append((call.ended - call.began) * 1000)

@@ -62,10 +62,16 @@ class Load:
         while not self._ends:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
             try:
-                while not self._ends and await self._order(customer, reader, writer):
-                    await asyncio.sleep(random.uniform(*_THINKING_SECONDS))  # noqa: S311 - not a secret
+                while await self._order(customer, reader, writer):
+                    await self._think()
+                    if self._ends:
+                        break
             finally:
                 writer.close()
+
+    @staticmethod
+    async def _think() -> None:
+        await asyncio.sleep(random.uniform(*_THINKING_SECONDS))  # noqa: S311 - not a secret
 
     async def _order(self, customer: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Make one order; return whether the connection is good for another."""

@@ -10,7 +10,10 @@ from oneiric.adapters.cache import CACHE, Cache
 from oneiric.core.events import Bound, CleanedUp, Event
 from oneiric.core.lifecycle import LifecycleManager
 
-__all__ = ["CACHE", "OrderService"]
+__all__ = ["CACHE", "CACHE_SLOT", "OrderService"]
+
+#: What events call the cache.
+CACHE_SLOT: Final = (CACHE.domain, CACHE.name)
 
 #: How long a payment takes. While it does, the order holds its lease, and the cache may be swapped.
 _PAYMENT_SECONDS: Final = (0.002, 0.008)
@@ -131,7 +134,7 @@ class _Graveyard:
         return id(cache) in self._dead
 
     def _observe(self, event: Event) -> None:
-        if isinstance(event, Bound | CleanedUp) and (event.domain, event.key) == (CACHE.domain, CACHE.name):
+        if isinstance(event, Bound | CleanedUp) and (event.domain, event.key) == CACHE_SLOT:
             if isinstance(event, Bound):
                 self._note(event.provider, event.generation)
             elif (dead := self._bound.pop((event.provider, event.generation), None)) is not None:

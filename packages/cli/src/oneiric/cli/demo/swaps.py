@@ -1,13 +1,13 @@
 """Swaps under load: run the order service and its customers on a lifecycle, and swap the cache meanwhile."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
 
 from oneiric.cli.demo.load import Call, Load
-from oneiric.cli.demo.orders import CACHE, OrderService
+from oneiric.cli.demo.orders import CACHE, CACHE_SLOT, OrderService
 from oneiric.core.errors import LifecycleError, SwapError
 from oneiric.core.events import Bound, Event
 from oneiric.core.lifecycle import LifecycleManager
@@ -75,65 +75,70 @@ async def swap_under_load(
         LifecycleError: The failing provider came to serve.
         ResolutionError: A provider is not on offer.
     """
-    outcome = Outcome()
     await lifecycle.activate(CACHE)
     clock = asyncio.get_running_loop().time
     async with OrderService(lifecycle) as service:
-        load = Load(service.port, plan.customers, outcome.calls)
-        swaps = _Swaps(lifecycle, plan, service, load, outcome, progress)
+        load = Load(service.port, plan.customers)
+        swaps = _Swaps(lifecycle, plan, service, load)
         began = clock()
         with swaps.watching():
-            async with asyncio.TaskGroup() as group:
-                group.create_task(load.run())
-                group.create_task(swaps.run())
-        outcome.seconds = clock() - began
-    return outcome
+            await _together(load.run(), swaps.run(progress))
+        swaps.outcome.seconds = clock() - began
+    return swaps.outcome
+
+
+async def _together(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run all to their end; the first failure ends the others and is raised as itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(part)
+    except* Exception as failures:  # noqa: BLE001 - raised again below, unwrapped
+        first: BaseException = failures
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        failure = first
+    else:
+        return
+    raise failure
 
 
 class _Swaps:
     """The operator of the demo: swaps the cache whenever enough orders are in flight."""
 
-    def __init__(
-        self,
-        lifecycle: LifecycleManager,
-        plan: Plan,
-        service: OrderService,
-        load: Load,
-        outcome: Outcome,
-        progress: Callable[[Outcome], None],
-    ) -> None:
-        self._lifecycle, self._plan, self._service = lifecycle, plan, service
-        self._load, self._outcome, self._progress = load, outcome, progress
+    def __init__(self, lifecycle: LifecycleManager, plan: Plan, service: OrderService, load: Load) -> None:
+        self._lifecycle, self._plan, self._service, self._load = lifecycle, plan, service, load
+        self.outcome = Outcome(calls=load.calls)
 
     def watching(self) -> "_Watching":
         """Count bindings, and let nothing be bound before orders are in flight."""
         return _Watching(self._lifecycle, self._count, self._wait_for_load)
 
-    async def run(self) -> None:
+    async def run(self, progress: Callable[[Outcome], None]) -> None:
         """Make the swaps of the plan, then end the load."""
         try:
-            await self._rotate()
+            await self._rotate(progress)
         finally:
             self._load.end()
 
-    async def _rotate(self) -> None:
+    async def _rotate(self, progress: Callable[[Outcome], None]) -> None:
         plan, clock = self._plan, asyncio.get_running_loop().time
         latest = clock() + plan.seconds
         providers = cycle(plan.rotation)
-        while len(self._outcome.bound) < plan.swaps:
+        while len(self.outcome.bound) < plan.swaps:
             await self._answered(plan.calls_between)
             await self._swap(next(providers))
-            if plan.failing is not None and len(self._outcome.bound) % 10 == len(plan.rotation):
+            if plan.failing is not None and len(self.outcome.bound) % 10 == len(plan.rotation):
                 await self._answered(plan.calls_between)
                 await self._swap_to_failing(plan.failing)
-            self._progress(self._outcome)
-            if clock() > latest and len(self._outcome.bound) > len(plan.rotation):
+            progress(self.outcome)
+            if clock() > latest and len(self.outcome.bound) > len(plan.rotation):
                 return
 
     async def _answered(self, calls: int) -> None:
         """Wait until customers got as many answers more: the undisturbed service, to compare with."""
-        wanted = len(self._outcome.calls) + calls
-        while len(self._outcome.calls) < wanted:
+        wanted = len(self.outcome.calls) + calls
+        while len(self.outcome.calls) < wanted:
             await self._service.until_next_lease()
 
     async def _swap(self, provider: str) -> None:
@@ -142,7 +147,7 @@ class _Swaps:
         try:
             await self._lifecycle.swap(CACHE, provider=provider)
         finally:
-            self._outcome.windows.append((began, clock()))
+            self.outcome.windows.append((began, clock()))
 
     async def _swap_to_failing(self, provider: str) -> None:
         serving = self._lifecycle.get_instance(CACHE)
@@ -151,14 +156,13 @@ class _Swaps:
         except SwapError as error:
             if not error.rolled_back or self._lifecycle.get_instance(CACHE) is not serving:
                 raise
-            self._outcome.rollbacks += 1
+            self.outcome.rollbacks += 1
         else:
             raise LifecycleError(f"provider {provider!r} fails its health check and was bound all the same")
 
     def _count(self, event: Event) -> None:
-        of_cache = isinstance(event, Bound) and (event.domain, event.key) == (CACHE.domain, CACHE.name)
-        if of_cache and event.previous is not None:
-            self._outcome.bound.append((event.provider, event.in_flight))
+        if isinstance(event, Bound) and (event.domain, event.key) == CACHE_SLOT and event.previous is not None:
+            self.outcome.bound.append((event.provider, event.in_flight))
 
     async def _wait_for_load(self, candidate: Any, new: Any, old: Any) -> None:  # noqa: ARG002 - a hook's arguments
         await self._service.until_in_flight(self._plan.in_flight_wanted)
@@ -167,7 +171,9 @@ class _Swaps:
 class _Watching:
     """An observer and a pre_swap hook, taken off at the end."""
 
-    def __init__(self, lifecycle: LifecycleManager, observer: Callable[[Event], None], hook: Callable[..., Any]) -> None:
+    def __init__(
+        self, lifecycle: LifecycleManager, observer: Callable[[Event], None], hook: Callable[..., Any]
+    ) -> None:
         self._lifecycle, self._observer, self._hook = lifecycle, observer, hook
         self._unsubscribe: Callable[[], None] = lambda: None
 
