@@ -127,10 +127,11 @@ class Attempt:
             raise MissingExtraError(self.candidate.provider, extra, error.name) from error
 
     async def _settings(self) -> Any:
+        # Loaded first, in a thread: a settings module that is not imported yet must not be imported on the loop.
+        model = await self._load(self.candidate.settings_model)
         settings_for = self._workshop.settings_for
         if settings_for is not None:
             return await self.runner.run("settings", BUDGET, settings_for, self.candidate, self.slot.name[2])
-        model = await self._load(self.candidate.settings_model)
         return await self.runner.run("settings", BUDGET, model)
 
     async def _instantiate(self, factory: Any) -> None:

@@ -122,10 +122,24 @@ class Candidate:
         origin: object = self.origin
         if not isinstance(origin, str) or not 0 < len(origin) <= _LONGEST_ORIGIN:
             raise InvalidCandidateError("origin", f"must be a string of 1 to {_LONGEST_ORIGIN} characters", str(self))
+        if self.requires_python or self.requires_packages or self.conflicts_with or self.requires_extra:
+            self._check_requirements()
         for parameter, needed in self.needs.items():
             key: object = needed
             if not isinstance(key, Key) or not parameter.isidentifier():
                 raise InvalidCandidateError("needs", f"maps parameter names to keys, not {parameter!r}: {needed!r}")
+
+    def _check_requirements(self) -> None:
+        # Imported here: most candidates state none.
+        from oneiric.core._requirements import check_requirement, check_specifiers  # noqa: PLC0415
+
+        if self.requires_python:
+            check_specifiers("requires_python", self.requires_python, str(self))
+        if self.requires_extra:
+            check_requirement("requires_extra", self.requires_extra, str(self))
+        for name in ("requires_packages", "conflicts_with"):
+            for requirement in getattr(self, name):
+                check_requirement(name, requirement, str(self))
 
     @property
     def identity(self) -> tuple[str, str, str, str]:

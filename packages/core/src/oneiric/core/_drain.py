@@ -10,7 +10,7 @@ from oneiric.core._generation import Generation, method_of
 from oneiric.core._observers import Emitter
 from oneiric.core._slot import Slot
 from oneiric.core._steps import StepRunner
-from oneiric.core.errors import DeadlineError, OneiricError
+from oneiric.core.errors import OneiricError
 from oneiric.core.events import CleanedUp, CleanupFailed, DrainTimedOut, HookFailed, StepHung
 
 __all__ = ["Drainer", "reason_of"]
@@ -128,8 +128,8 @@ class Drainer:
                 await runner.end("cleanup", self._workshop.timeouts.cleanup_seconds, pending)
             except Exception as error:  # noqa: BLE001 - the swap that replaced it stands
                 self._emit(CleanupFailed(self._clock(), *where, reason_of(error)))
-                if isinstance(error, DeadlineError):
-                    await self._outlive(runner, where)
+                if runner.pending:
+                    _ = self.own(self._outlive(runner, where))  # the swap does not wait for it
                 return
         self._emit(CleanedUp(self._clock(), *where))
         for hook in tuple(self._workshop.hooks.on_cleanup):

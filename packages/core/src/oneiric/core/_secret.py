@@ -49,7 +49,9 @@ class Secret:
             return NotImplemented
         from hmac import compare_digest  # noqa: PLC0415 - hashlib comes with it; only a comparison pays for that
 
-        return compare_digest(self.__value.encode(), other.__value.encode())
+        return compare_digest(
+            self.__value.encode("utf-8", "surrogatepass"), other.__value.encode("utf-8", "surrogatepass")
+        )
 
     def __hash__(self) -> int:
         return hash(Secret)
@@ -61,6 +63,9 @@ class Secret:
         return self
 
     def __reduce_ex__(self, protocol: object) -> Never:
+        raise TypeError("a Secret cannot be pickled: hand over its id, not its value")
+
+    def __getstate__(self) -> Never:
         raise TypeError("a Secret cannot be pickled: hand over its id, not its value")
 
     @classmethod
