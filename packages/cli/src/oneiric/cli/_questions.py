@@ -1,9 +1,9 @@
 """What was asked for: domains and keys as they were typed, held against what there is."""
 
 from oneiric.core.errors import ConfigurationError, InvalidCandidateError, ResolutionError
-from oneiric.core.resolution import BUILTIN_DOMAINS, Key, Resolver
+from oneiric.core.resolution import BUILTIN_DOMAINS, Explanation, Key, Resolver
 
-__all__ = ["domain_of", "keys_asked"]
+__all__ = ["domain_of", "keys_asked", "why_of"]
 
 
 def keys_asked(resolver: Resolver, domain: str | None, key: str | None) -> list[tuple[str, str]]:
@@ -42,6 +42,13 @@ def domain_of(resolver: Resolver, key: str, domain: str | None) -> str:
     if having:
         return having[0]
     raise ResolutionError(f"no domain has a key {key!r}", "oneiric list")
+
+
+def why_of(explanation: Explanation) -> str:
+    """Return why a key resolves as it does, in a sentence that needs no table beside it."""
+    if explanation.winner is not None or explanation.selection is not None:
+        return explanation.why
+    return "; ".join(f"{row.provider} {' and '.join(row.reasons)}" for row in explanation.filtered)
 
 
 def _check_names(domain: str | None, key: str | None) -> None:

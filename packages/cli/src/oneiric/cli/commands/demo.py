@@ -13,6 +13,7 @@ import typer
 
 from oneiric.cli._options import RootOptions
 from oneiric.cli._output import Result, Style, table, write
+from oneiric.cli._questions import why_of
 from oneiric.cli._view import load_extras, options_of
 from oneiric.cli.commands.explain import explanation_text
 from oneiric.core.errors import ConfigurationError, MissingExtraError
@@ -152,7 +153,7 @@ def _introduction(app: Any, plan: Any, style: Style) -> Iterable[str]:
         for key in app.resolver.keys(domain):
             explanation = app.resolver.explain(domain, key)
             if (domain, key) != (CACHE.domain, CACHE.name):
-                yield f"  {explanation.domain}:{explanation.key} → {explanation.selected}: {explanation.why}"
+                yield f"  {domain}:{key} → {explanation.selected or 'nothing'}: {why_of(explanation)}"
     yield ""
     yield from (f"  {line}" if line else "" for line in explanation_text(app.resolver.explain(CACHE), style))
     yield ""

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from oneiric.cli._output import Result, Style, table
-from oneiric.cli._questions import keys_asked
+from oneiric.cli._questions import keys_asked, why_of
 from oneiric.cli._view import view_of
 from oneiric.core.resolution import Candidate, Explanation
 
@@ -42,7 +42,7 @@ def _entry(explanation: Explanation, *, shadowed: bool) -> dict[str, Any]:
         "key": explanation.key,
         "provider": explanation.selected,
         "state": "unresolved" if winner is None else "active",
-        "why": explanation.why,
+        "why": why_of(explanation),
     }
     # The ranked values, not the stated ones: an operator's order may have replaced a priority.
     entry |= _ranked(explanation.ordered[0] if winner is not None else None)

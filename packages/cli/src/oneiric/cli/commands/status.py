@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from oneiric.cli._output import Result, Style, printable, table
-from oneiric.cli._questions import keys_asked
+from oneiric.cli._questions import keys_asked, why_of
 from oneiric.cli._view import View, view_of
 from oneiric.core.resolution import Explanation
 
@@ -48,7 +48,7 @@ def _entry(view: View, explanation: Explanation, lifecycle: dict[str, Any] | Non
         "configured_by": None if selection is None else str(selection),
         "provider": explanation.selected,
         "state": "unresolved" if explanation.winner is None else "resolved",
-        "why": explanation.why,
+        "why": why_of(explanation),
         "shadowed": len(explanation.shadowed),
         "set_aside": len(explanation.filtered),
         "lifecycle": lifecycle,
