@@ -76,13 +76,13 @@ def test_a_builtin_domain_may_be_empty(oneiric: Callable[..., Any]) -> None:
 
 
 def test_the_demo_catalogue_comes_with_demo(oneiric: Callable[..., Any]) -> None:
-    keys = {
-        f"{entry['domain']}:{entry['key']}" for entry in json.loads(oneiric("list", "--demo", "--json").out)["keys"]
-    }
+    def keys(*options: str) -> set[str]:
+        listed = json.loads(oneiric("list", "--json", *options).out)["keys"]
+        return {f"{entry['domain']}:{entry['key']}" for entry in listed}
 
     demo = {"service:status", "task:demo-task", "event:demo.event", "workflow:demo-workflow", "action:demo-action"}
-    assert demo <= keys
-    assert not demo & {f"{e['domain']}:{e['key']}" for e in json.loads(oneiric("list", "--json").out)["keys"]}
+    assert demo <= keys("--demo")
+    assert not demo & keys()
 
 
 @pytest.mark.usefixtures("shop")

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def demo(*arguments: str, **variables: str) -> tuple[int, Any]:
 
 def resolver_of(file: Path) -> Resolver:
     resolver = Resolver()
-    factories = {
+    factories: dict[str, Callable[[], Any]] = {
         "sqlite": lambda: SQLiteCacheAdapter(SQLiteCacheSettings(path=file)),
         "memory": MemoryCacheAdapter,
         "flaky": FlakyCache,
