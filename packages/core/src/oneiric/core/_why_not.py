@@ -95,30 +95,55 @@ def _changes(explanation: "Explanation", row: "RankedCandidate | SetAsideCandida
     also = f" and pip install '{install}'" if install else ""
     changes: dict[str, LeastChange] = {}
     chosen = explanation.selection
-    if chosen is None or chosen.provider != row.provider:
-        how = f"select {row.provider!r} for {explanation.key!r}{also}"
-        if chosen is not None and chosen.origin == "swap":
-            how = f"swap {explanation.key!r} to {row.provider!r}{also}"
-        changes["selection"] = LeastChange("selection", row.provider, how, install)
-        if chosen is not None or "opt_in" in kinds:
-            return changes
+    of_others = chosen is not None and chosen.provider != row.provider
     best = max((rival.score[1:] for rival in explanation.ordered if rival.provider != row.provider), default=None)
-    _, priority, stack_level, registration = row.score
-    if chosen is not None or best is None or row.score[1:] > best:
+    outranks = chosen is not None or best is None or row.score[1:] > best
+    if install and not of_others and "opt_in" not in kinds and outranks:
         # Nothing but the missing extra is in the way.
-        if install:
-            changes["extra"] = LeastChange("extra", install, f"pip install '{install}'")
+        return {"extra": LeastChange("extra", install, f"pip install '{install}'")}
+    how = f"select {row.provider!r} for {explanation.key!r}{also}"
+    if chosen is not None and chosen.origin == "swap":
+        how = f"swap {explanation.key!r} to {row.provider!r}{also}"
+    changes["selection"] = LeastChange("selection", row.provider, how, install)
+    if of_others or "opt_in" in kinds or best is None:
         return changes
-    lowest = best[0] if (stack_level, registration) > best[1:] else best[0] + 1
-    changes["priority"] = LeastChange("priority", lowest, _how_priority(row, lowest) + also, install)
+    _, priority, stack_level, registration = row.score
+    rival = _rival_for_priority(explanation, row)
+    if rival is not None:
+        lowest = rival[0] if (stack_level, registration) > rival[1:] else rival[0] + 1
+        changes["priority"] = LeastChange("priority", lowest, _how_priority(row, lowest) + also, install)
     if priority == best[0]:
         lowest = best[1] if registration > best[2] else best[1] + 1
         changes["stack_level"] = LeastChange("stack_level", lowest, f"give it stack_level {lowest}{also}", install)
     return changes
 
 
+def _rival_for_priority(
+    explanation: "Explanation", row: "RankedCandidate | SetAsideCandidate"
+) -> tuple[int, int, int] | None:
+    """Return the best score that another priority of the row must beat; None when no priority can.
+
+    A priority stated for a whole package moves every candidate of that package, and none past another of it.
+    """
+    package = _package(row)
+    best: tuple[int, int, int] | None = None
+    for rival in explanation.ordered:
+        if rival.provider == row.provider:
+            continue
+        if package and _package(rival) == package:
+            if rival.score[2:] > row.score[2:]:
+                return None
+        elif best is None or rival.score[1:] > best:
+            best = rival.score[1:]
+    return best
+
+
+def _package(row: "RankedCandidate | SetAsideCandidate") -> str:
+    """Return ``VARIABLE package`` when the operator's order gives the row its priority, else nothing."""
+    origin = row.origins.get("priority", "")
+    return "" if origin.startswith(("stated by ", "path ")) or origin == "default" else origin
+
+
 def _how_priority(row: "RankedCandidate | SetAsideCandidate", lowest: int) -> str:
-    variable, _, package = row.origins.get("priority", "").partition(" ")
-    if package and not variable.startswith(("stated", "path")):
-        return f"state {package}:{lowest} in {variable}"
-    return f"give it priority {lowest}"
+    variable, _, package = _package(row).partition(" ")
+    return f"state {package}:{lowest} in {variable}" if package else f"give it priority {lowest}"
