@@ -87,7 +87,8 @@ def test_every_way_of_asking_agrees_with_the_model(
     assert winner(resolver) == expected
     got = resolver.get("adapter", "cache")
     assert (None if got is None else (got.provider, got.origin)) == expected
-    assert (resolver.view("adapter").get("cache") is got) and resolver.explain("adapter", "cache").winner is got
+    assert resolver.view("adapter").get("cache") is got
+    assert resolver.explain("adapter", "cache").winner is got
     active = {(c.provider, c.origin) for c in resolver.list_active("adapter")}
     shadowed = {(c.provider, c.origin) for c in resolver.list_shadowed("adapter")}
     filtered = {(c.provider, c.origin) for c, _ in resolver.list_filtered("adapter")}

@@ -13,9 +13,7 @@ ROW = re.compile(r"^\| (?:&nbsp;)*`(\w+)` \| .+ \| (\d+) \| (\d+) \|$", re.MULTI
 
 def test_the_page_lists_every_error_with_its_codes() -> None:
     listed = {name: (int(code), int(status)) for name, code, status in ROW.findall(PAGE.read_text(encoding="utf-8"))}
-    coded = {
-        name: (getattr(errors, name).exit_code, getattr(errors, name).http_status) for name in errors.__all__
-    }
+    coded = {name: (getattr(errors, name).exit_code, getattr(errors, name).http_status) for name in errors.__all__}
     assert listed == coded
 
 

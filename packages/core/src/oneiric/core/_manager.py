@@ -197,8 +197,7 @@ class LifecycleManager(InstanceAccess):
     async def _rejoin_base(self, name: SlotName) -> Any:
         activator = self._activator
         own = activator.slot(name)
-        with self.resolver._selecting({name: None}) as publish:  # noqa: SLF001 - one distribution
-            publish()
+        self._forget_selection(name)
         await activator.retire(own)
         return (await activator.first_use(activator.slot(name))).instance
 
@@ -258,6 +257,7 @@ class LifecycleManager(InstanceAccess):
         *,
         provider: str | None = None,
         tenant: str | None = None,
+        forget: bool = False,
     ) -> None:
         """Stop serving for a key: drain and clean up what serves. Only `activate` and `swap` start it again.
 
@@ -266,6 +266,7 @@ class LifecycleManager(InstanceAccess):
             key: The key, when *domain* is a string.
             provider: Close only this provider's instance that was opened beside the active one.
             tenant: Whose instance; by default the base one.
+            forget: Leave the slot as if it was never used: what a swap selected is forgotten, and first use starts it.
 
         Raises:
             InactiveError: *provider* is named and is not open beside the active one.
@@ -279,6 +280,13 @@ class LifecycleManager(InstanceAccess):
                 raise InactiveError(f"provider {provider!r} is not open beside {slot}")
             slot = beside
         await self._activator.retire(slot)
+        if forget:
+            self._forget_selection(slot.name)
+            slot.state = "inactive"
+
+    def _forget_selection(self, name: SlotName) -> None:
+        with self.resolver._selecting({name: None}) as publish:  # noqa: SLF001 - one distribution
+            publish()
 
     @property
     def broken_leases(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Final, overload
 
 from oneiric.core._candidate import Candidate
 from oneiric.core._eligibility import Obstacle, obstacles_of
-from oneiric.core._explaining import Question, build_explanation, raise_unresolved, unknown_key
+from oneiric.core._explaining import Question, Sentence, build_explanation, raise_unresolved, unknown_key
 from oneiric.core._explanation import Explanation
 from oneiric.core._journal import Journal, JournalEntry
 from oneiric.core._key import Key
@@ -21,9 +21,6 @@ from oneiric.core.errors import CandidateNotFoundError
 from oneiric.core.events import Registered, WinnerChanged, Withdrawn
 
 __all__ = ["Resolver"]
-
-#: Rows of a ladder that a journal entry keeps for its sentence.
-_ROWS_REMEMBERED: Final = 16
 
 _NOTHING: Final[Mapping[str, Candidate]] = MappingProxyType({})
 
@@ -126,7 +123,7 @@ class Resolver:
 
     @contextmanager
     def _selecting(self, selections: Mapping[Slot, Selection | None]) -> Any:
-        """Hand the lifecycle the write that publishes runtime selections, and announce it afterwards."""
+        """Hand the lifecycle the write that publishes runtime selections; announce it."""
         published: list[Change | None] = []
         with self._registry.selecting(selections) as publish:
             yield lambda: published.append(publish())
@@ -151,13 +148,13 @@ class Resolver:
         after = change.after
         # Of a change larger than the journal only the last winners are worth an entry.
         for slot, _, now in deque(change.winner_changes(), maxlen=self.journal.length):
-            why = _Why(after, slot, now)
+            why = Sentence(after, slot, now)
             self.journal.record(JournalEntry(at, "winner", slot, _provider(now), revision=after.number, why=why))
 
     def _journal_bound(self, at: float, kind: str, slot: Slot, candidate: Candidate | None) -> None:
         """Record for the lifecycle what serves from now on."""
         revision = self._registry.revision
-        why: Any = "it was retired" if candidate is None else _Why(revision, slot, candidate)
+        why: Any = "it was retired" if candidate is None else Sentence(revision, slot, candidate)
         self.journal.record(JournalEntry(at, kind, slot, _provider(candidate), revision=revision.number, why=why))
 
     def observe(self, observer: Observer) -> Callable[[], None]:
@@ -348,33 +345,6 @@ class Resolver:
         revision = self._registry.revision
         keys = sum(len(keys) for keys in revision.ladders.values())
         return f"<Resolver revision {revision.number}: {keys} keys in {len(revision.ladders)} domains>"
-
-
-class _Why:
-    """Renders the sentence behind a journal entry when somebody reads it.
-
-    It keeps the rows at the top of the ladder alive, never the whole revision: a journal of thousands of entries
-    must not hold thousands of registries.
-    """
-
-    __slots__ = ("_ladder", "_number", "_policy", "_selection", "_slot")
-
-    def __init__(self, revision: Revision, slot: Slot, winner: Candidate | None) -> None:
-        ladder = revision.ladder(slot[0], slot[1])
-        if len(ladder) > _ROWS_REMEMBERED:
-            low = tuple(row for row in ladder[_ROWS_REMEMBERED:] if row.candidate is winner)
-            ladder = ladder[:_ROWS_REMEMBERED] + low
-        self._ladder = ladder
-        self._policy = revision.policy
-        self._number = revision.number
-        self._slot = slot
-        self._selection = revision.selection(slot)
-
-    def __call__(self) -> str:
-        if not self._ladder:
-            return "the last candidate was withdrawn"
-        question = Question(self._slot, self._selection)
-        return build_explanation(self._ladder, self._policy, question, self._number).why
 
 
 def _provider(candidate: Candidate | None) -> str | None:

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 #: Longest factory string; real ones stay under 120 characters.
-MAX_FACTORY_LENGTH: Final = 300
+_MAX_FACTORY_LENGTH: Final = 300
 
 _BLOCKED: Final = """
     __builtin__ atexit bdb builtins code codeop commands ctypes ensurepip faulthandler ftplib gc http imp
@@ -48,7 +48,7 @@ _PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 
 def is_factory_string(text: object) -> bool:
     """Say whether *text* reads ``module:attr``: ASCII identifiers, one attribute, at most 300 characters."""
-    return isinstance(text, str) and len(text) <= MAX_FACTORY_LENGTH and _FACTORY.match(text) is not None
+    return isinstance(text, str) and len(text) <= _MAX_FACTORY_LENGTH and _FACTORY.match(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class FactoryAllowList:
 
 
 def _prefix(text: object) -> str:
-    if isinstance(text, str) and len(text) <= MAX_FACTORY_LENGTH and _PREFIX.match(bare := text.removesuffix(".")):
+    if isinstance(text, str) and len(text) <= _MAX_FACTORY_LENGTH and _PREFIX.match(bare := text.removesuffix(".")):
         return bare
     shown = repr(text)[:80]
     raise ConfigurationError(
