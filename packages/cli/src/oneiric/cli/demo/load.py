@@ -10,7 +10,7 @@ from typing import Any, Final
 __all__ = ["Call", "Load"]
 
 #: An answer that takes longer counts as none.
-ANSWER_SECONDS: Final = 5.0
+_ANSWER_SECONDS: Final = 5.0
 #: What a customer thinks before the next order.
 _THINKING_SECONDS: Final = (0.001, 0.006)
 
@@ -79,7 +79,7 @@ class Load:
         number, began = next(self._numbers), clock()
         try:
             writer.write(json.dumps({"order": number, "customer": customer}).encode() + b"\n")
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(_ANSWER_SECONDS):
                 line = await reader.readline()
         except (TimeoutError, ConnectionError) as error:
             self.calls.append(Call(began, clock(), "unanswered", type(error).__name__))
