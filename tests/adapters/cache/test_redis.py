@@ -83,6 +83,18 @@ def test_integers_are_what_other_programs_count_on(place: Any) -> None:
     asyncio.run(go())
 
 
+def test_a_second_init_keeps_the_connections_of_the_first(place: Any) -> None:
+    async def go() -> None:
+        name = f"oneiric-{uuid4().hex}"
+        cache = await opened(**place.settings, client_name=name)
+        await cache.init()
+        await cache.get("key")
+        assert [client["name"] for client in place.raw.client_list()].count(name) == 1
+        await cache.cleanup()
+
+    asyncio.run(go())
+
+
 def test_more_callers_than_connections_wait_their_turn(place: Any) -> None:
     async def go() -> None:
         name = f"oneiric-{uuid4().hex}"

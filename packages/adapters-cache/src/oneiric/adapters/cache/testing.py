@@ -89,9 +89,14 @@ class CacheContract(ABC):
         """Let *seconds* pass for *cache*, by its own clock; never by sleeping."""
 
     @contract
-    async def test_it_satisfies_the_protocol_and_is_healthy(self, cache: CacheInstance) -> None:
+    async def test_it_satisfies_the_protocol_is_healthy_and_may_be_initialised_again(
+        self, cache: CacheInstance
+    ) -> None:
         assert isinstance(cache, Cache)
         assert await cache.health() is not False
+        await cache.set("key", 1)
+        await cache.init()
+        assert await cache.get("key") == 1
 
     @contract
     async def test_a_miss_gives_the_default_and_a_stored_none_does_not(self, cache: CacheInstance) -> None:
