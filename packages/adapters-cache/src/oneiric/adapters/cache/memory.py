@@ -113,7 +113,7 @@ class MemoryCacheAdapter:
             self._check_open()
             check_key(key)
             return default
-        if type(value) is _Entry:
+        if value.__class__ is _Entry:  # in this one place, because it is measurably quicker than type()
             if value.expires_at <= self._clock():
                 del self._entries[key]
                 return default

@@ -65,13 +65,13 @@ def contract(check: _Check) -> Callable[[Any], None]:
     return test
 
 
-ROUND_TRIPS: tuple[Any, ...] = (
+_ROUND_TRIPS: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2**63 - 1, -(2**63), 10**40, 0.0, -0.5, 1e300, 5e-324,
     "", "text", "5", "null", "é\x00\n\U0001f600", "\ud83d\ude00", b"", b"\x00\xff", b"5",
     [], {}, [1, "1", None, [True, 1.0]], {"": {"a b": [{}]}, "1": 1},
 )  # fmt: skip
 
-REFUSED: tuple[Any, ...] = (
+_REFUSED: tuple[Any, ...] = (
     (1, 2), {1, 2}, object(), {1: "a"}, {None: 1}, [(1,)], [b"bytes"], math.nan, math.inf, [-math.inf],
     bytearray(b"x"), 1j,
 )  # fmt: skip
@@ -109,19 +109,19 @@ class CacheContract(ABC):
 
     @contract
     async def test_every_value_comes_back_equal_and_of_its_type(self, cache: CacheInstance) -> None:
-        for value in ROUND_TRIPS:
+        for value in _ROUND_TRIPS:
             assert await cache.set("key", value) is True
             found = await cache.get("key")
             assert (found, type(found)) == (value, type(value))
             assert repr(found) == repr(value)
-        await cache.set_many({str(number): value for number, value in enumerate(ROUND_TRIPS)})
-        found = await cache.get_many([str(number) for number in range(len(ROUND_TRIPS))])
-        assert repr(list(found.values())) == repr(list(ROUND_TRIPS))
+        await cache.set_many({str(number): value for number, value in enumerate(_ROUND_TRIPS)})
+        found = await cache.get_many([str(number) for number in range(len(_ROUND_TRIPS))])
+        assert repr(list(found.values())) == repr(list(_ROUND_TRIPS))
 
     @contract
     async def test_what_would_not_come_back_equal_is_refused_and_changes_nothing(self, cache: CacheInstance) -> None:
         await cache.set("key", "before")
-        for value in REFUSED:
+        for value in _REFUSED:
             with pytest.raises(RejectedError):
                 await cache.set("key", value)
             with pytest.raises(RejectedError):
