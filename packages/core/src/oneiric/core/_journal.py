@@ -7,7 +7,7 @@ from typing import Any, Final
 
 __all__ = ["Journal", "JournalAnswer", "JournalEntry"]
 
-DEFAULT_LENGTH: Final = 4096
+DEFAULT_LENGTH: Final = 1024
 
 
 class JournalEntry:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from oneiric.core._activator import Activator
     from oneiric.core._generation import Generation
     from oneiric.core._registry import Slot as SlotName
+    from oneiric.core._slot import Slot
 
 __all__ = ["LiveProxy"]
 
@@ -28,24 +30,30 @@ _PROMISES: Final = (
 class _Target:
     """The slot a proxy speaks to."""
 
-    __slots__ = ("_activator", "_beside", "name")
+    __slots__ = ("_activator", "_beside", "_fixed", "name")
 
     def __init__(self, activator: "Activator", name: "SlotName", beside: str | None) -> None:
         self._activator = activator
         self._beside = beside
         self.name = name
+        # A tenant's slot, and one beside the active one, may become another when selections change.
+        self._fixed = activator.slot(name) if beside is None and name[2] is None else None
 
     @property
-    def current(self) -> "Generation | None":
-        """What serves now."""
-        return self._activator.slot(self.name, self._beside).current
+    def slot(self) -> "Slot":
+        """The slot at this moment."""
+        return self._fixed or self._activator.slot(self.name, self._beside)
 
     async def lease(self) -> "Generation":
         """Take a lease on what serves, activating it if need be; the caller releases it."""
-        slot = self._activator.slot(self.name, self._beside)
+        slot = self.slot
         generation = slot.current or await self._activator.first_use(slot)
         generation.in_flight += 1
         return generation
+
+    async def first_use(self) -> "Generation":
+        """Activate the slot."""
+        return await self._activator.first_use(self.slot)
 
 
 class LiveProxy:
@@ -61,14 +69,14 @@ class LiveProxy:
     def __init__(self, activator: "Activator", name: "SlotName", beside: str | None) -> None:
         object.__setattr__(self, "_oneiric_target", _Target(activator, name, beside))
 
-    def __getattr__(self, attribute: str) -> "_LiveMethod":
+    def __getattr__(self, attribute: str) -> Callable[..., "_LiveCall"]:
         if attribute.startswith("__"):
             raise AttributeError(attribute)
         target = self._oneiric_target
-        current = target.current
+        current = target.slot.current
         if current is not None:
             _check(current.instance, attribute)
-        return _LiveMethod(target, attribute)
+        return partial(_LiveCall, target, attribute)
 
     def __setattr__(self, attribute: str, value: object) -> None:
         raise TypeError(f"a live proxy takes no attributes: set {attribute!r} on the instance under lease(...)")
@@ -78,39 +86,28 @@ class LiveProxy:
         return f"<live {domain}:{key}{f' (tenant {tenant})' if tenant else ''}>"
 
 
-class _LiveMethod:
-    """A method of whatever serves at the time of the call."""
-
-    __slots__ = ("_attribute", "_target")
-
-    def __init__(self, target: _Target, attribute: str) -> None:
-        self._target = target
-        self._attribute = attribute
-
-    def __call__(self, *args: Any, **kwargs: Any) -> "_LiveCall":
-        return _LiveCall(self._target, self._attribute, args, kwargs)
-
-
 class _LiveCall:
     """A call that has not started: awaiting, iterating or entering it takes the lease."""
 
     __slots__ = ("_args", "_attribute", "_entered", "_generation", "_kwargs", "_target")
 
-    def __init__(self, target: _Target, attribute: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    _generation: "Generation"
+    _entered: Any
+
+    def __init__(self, target: _Target, attribute: str, *args: Any, **kwargs: Any) -> None:
         self._target = target
         self._attribute = attribute
         self._args = args
         self._kwargs = kwargs
-        self._generation: Generation | None = None
-        self._entered: Any = None
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._call().__await__()
 
     async def _call(self) -> Any:
-        generation = await self._target.lease()
+        generation = self._target.slot.current or await self._target.first_use()
+        generation.in_flight += 1
         try:
-            return await self._start(generation)
+            return await _check(generation.instance, self._attribute)(*self._args, **self._kwargs)
         finally:
             generation.release()
 
@@ -136,12 +133,10 @@ class _LiveCall:
             raise
 
     async def __aexit__(self, *error: Any) -> Any:
-        generation = self._generation
         try:
             return await self._entered.__aexit__(*error)
         finally:
-            if generation is not None:
-                generation.release()
+            self._generation.release()
 
 
 #: Class → attribute → whether a lease can be held across its calls; weak, because remote providers come and go.

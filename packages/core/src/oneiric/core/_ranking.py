@@ -5,7 +5,7 @@ explicit selection is the tier above them: it is looked up, not sorted by, so th
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from oneiric.core._candidate import Candidate
 from oneiric.core._eligibility import is_constrained, obstacles_of
@@ -26,12 +26,16 @@ class Row(NamedTuple):
 type Ladder = tuple[Row, ...]
 
 
+_new_tuple: Final = tuple.__new__
+
+
 def make_row(candidate: Candidate, policy: Policy, registration: int) -> Row:
     """Rank a candidate as *policy* has it; *registration* is its place in registration order."""
     priority = candidate.priority
     if priority is None or policy.stack_order:
         priority = policy.priority_of(candidate)
-    return Row(priority, candidate.stack_level or 0, registration, candidate)
+    # Not through Row's own constructor, which is a Python function: this runs once for every candidate there is.
+    return _new_tuple(Row, (priority, candidate.stack_level or 0, registration, candidate))
 
 
 def eligible_rows(

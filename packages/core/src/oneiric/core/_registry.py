@@ -7,6 +7,7 @@ it with one pointer write. Readers take no lock: whatever they hold is one whole
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Final
 
 from oneiric.core._candidate import Candidate
@@ -93,13 +94,13 @@ class Change:
         self.withdrawn: list[Candidate] = []
         self.touched: dict[str, dict[str, Any]] = {}
 
-    def winner_changes(self) -> Iterator[tuple[Slot, Candidate | None, Candidate | None]]:
-        """Yield ``(slot, before, after)`` for each slot whose winner is another one now."""
+    def winner_changes(self, last: int | None = None) -> Iterator[tuple[Slot, Candidate | None, Candidate | None]]:
+        """Yield ``(slot, before, after)`` for each slot whose winner is another one now; of the *last* keys at least."""
         before, after = self.before, self.after
         any_tenants = bool(before.policy.tenants or after.policy.tenants or before.runtime or after.runtime)
         for domain, keys in self.touched.items():
             old, new = before.winners.get(domain, {}), after.winners.get(domain, {})
-            for key in keys:
+            for key in keys if last is None else islice(keys, max(len(keys) - last, 0), None):
                 if (was := old.get(key)) is not (now := new.get(key)):
                     yield (domain, key, None), was, now
                 if any_tenants:
@@ -178,7 +179,8 @@ class Registry:
             yield publish
 
 
-type _Grouped = dict[str, dict[str, dict[tuple[str, str], Candidate]]]
+#: Domain → key → the one candidate stated for it, or several by provider and origin.
+type _Grouped = dict[str, dict[str, Candidate | dict[tuple[str, str], Candidate]]]
 
 
 def _grouped(candidates: Iterable[Candidate]) -> _Grouped:
@@ -190,15 +192,23 @@ def _grouped(candidates: Iterable[Candidate]) -> _Grouped:
         keys = grouped.get(candidate.domain)
         if keys is None:
             keys = grouped[candidate.domain] = {}
-        rows = keys.get(candidate.key)
+        present = keys.get(candidate.key)
+        if present is None:
+            keys[candidate.key] = candidate
+            continue
+        several = _by_identity(present)
         identity = (candidate.provider, candidate.origin)
-        if rows is None:
-            keys[candidate.key] = {identity: candidate}
-        elif identity in rows:
+        if identity in several:
             raise DuplicateCandidateError(*candidate.identity)
-        else:
-            rows[identity] = candidate
+        several[identity] = candidate
+        keys[candidate.key] = several
     return grouped
+
+
+def _by_identity(stated: Candidate | dict[tuple[str, str], Candidate] | None) -> dict[tuple[str, str], Candidate]:
+    if isinstance(stated, Candidate):
+        return {(stated.provider, stated.origin): stated}
+    return stated or {}
 
 
 class _Draft:
@@ -228,7 +238,7 @@ class _Draft:
         identities = {item.identity for item in withdrawals if isinstance(item, Candidate)}
         for domain, keys in self._before.ladders.items():
             for key, ladder in keys.items():
-                again = readded.get(domain, {}).get(key, {})
+                again = _by_identity(readded.get(domain, {}).get(key))
                 gone = {
                     row.registration
                     for row in ladder
@@ -242,18 +252,19 @@ class _Draft:
 
     def add(self, additions: _Grouped) -> None:
         """Add or replace rows."""
-        policy = self._policy
+        policy, before = self._policy, self._before.ladders
         for domain, keys in additions.items():
             changes = self.changes.setdefault(domain, {})
-            for key, candidates in keys.items():
-                ladder = self.rows(domain, key)
-                self.added.extend(candidates.values())
-                if not ladder and len(candidates) == 1:
-                    (candidate,) = candidates.values()
+            present, drafted = before.get(domain, {}), bool(changes)
+            for key, stated in keys.items():
+                if isinstance(stated, Candidate) and key not in present and not (drafted and key in changes):
+                    self.added.append(stated)
                     self.registrations += 1
-                    changes[key] = (make_row(candidate, policy, self.registrations),)
+                    changes[key] = (make_row(stated, policy, self.registrations),)
                 else:
-                    changes[key] = self._merged(ladder, candidates)
+                    candidates = _by_identity(stated)
+                    self.added.extend(candidates.values())
+                    changes[key] = self._merged(self.rows(domain, key), candidates)
 
     def _merged(self, ladder: list[Row] | Ladder, candidates: dict[tuple[str, str], Candidate]) -> list[Row]:
         places: dict[tuple[str, str], int] = {}

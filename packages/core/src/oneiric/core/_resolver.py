@@ -47,7 +47,7 @@ class Resolver:
         self,
         policy: Policy | None = None,
         *,
-        journal_length: int = 4096,
+        journal_length: int = 1024,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._registry = Registry(Policy.from_environ() if policy is None else policy)
@@ -147,7 +147,7 @@ class Resolver:
     def _journal_winners(self, change: Change, at: float) -> None:
         after = change.after
         # Of a change larger than the journal only the last winners are worth an entry.
-        for slot, _, now in deque(change.winner_changes(), maxlen=self.journal.length):
+        for slot, _, now in deque(change.winner_changes(last=self.journal.length), maxlen=self.journal.length):
             why = Sentence(after, slot, now)
             self.journal.record(JournalEntry(at, "winner", slot, _provider(now), revision=after.number, why=why))
 

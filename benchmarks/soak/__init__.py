@@ -1,0 +1,1 @@
+"""Long figures: each soak prints one JSON line and fails when its property does."""
