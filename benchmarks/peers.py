@@ -80,7 +80,11 @@ def _dependency_injector() -> tuple[str, Callable[[], Any]]:
     container = containers.DynamicContainer()
     container.service = providers.Singleton(Service)
     by_key = container.providers
-    return "dependency-injector providers[key]()", lambda: by_key["service"]()
+
+    def look_up() -> Any:
+        return by_key["service"]()
+
+    return "dependency-injector providers[key]()", look_up
 
 
 def _dishka() -> tuple[str, Callable[[], Any]]:
@@ -103,4 +107,4 @@ def _that_depends() -> tuple[str, Callable[[], Any]]:
     from that_depends import providers
 
     singleton = providers.Singleton(Service)
-    return "that-depends resolve_sync", lambda: singleton.resolve_sync()
+    return "that-depends resolve_sync", singleton.resolve_sync

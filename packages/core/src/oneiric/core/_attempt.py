@@ -48,6 +48,7 @@ class Attempt:
     Attributes:
         slot: Where it is to be bound.
         candidate: What is being started.
+        number: The number of the generation to be; a failed attempt leaves a gap.
         step: The step under way, or the last one.
         instance: The instance, from the moment it exists.
     """
@@ -58,6 +59,7 @@ class Attempt:
         "_workshop",
         "candidate",
         "instance",
+        "number",
         "runner",
         "settings",
         "slot",
@@ -69,6 +71,8 @@ class Attempt:
         self._loop = asyncio.get_running_loop()
         self.slot = slot
         self.candidate = candidate
+        slot.generations += 1
+        self.number = slot.generations
         budget = workshop.timeouts.activation_seconds
         self._deadline = None if budget is None else self._loop.time() + budget
         self.runner = StepRunner(workshop.context, slot, self._deadline)
@@ -104,8 +108,7 @@ class Attempt:
         self.step = "pre_swap"
         for hook in tuple(self._workshop.hooks.pre_swap):
             await self._ask(hook, None if old is None else old.instance)
-        self.slot.generations += 1
-        return Generation(instance, self.candidate, self.settings, self.slot.generations)
+        return Generation(instance, self.candidate, self.settings, self.number)
 
     def _check_budget(self) -> None:
         # A synchronous step cannot be interrupted; that it took too long is found out afterwards.

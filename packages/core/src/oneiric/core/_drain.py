@@ -23,8 +23,8 @@ def reason_of(error: BaseException) -> str:
     """Render an error as the clause that follows a colon."""
     if isinstance(error, asyncio.CancelledError):
         return "it was cancelled"
-    text = str(error)
-    return text if isinstance(error, OneiricError) and text else f"{type(error).__name__}: {text}"
+    # The hint of one of ours goes along beside the reason, not inside it.
+    return error.message if isinstance(error, OneiricError) else f"{type(error).__name__}: {error}"
 
 
 class Drainer:
@@ -149,9 +149,9 @@ class Drainer:
 
     async def _discard(self, attempt: Attempt) -> None:
         slot, candidate = attempt.slot, attempt.candidate
-        await self._outlive(attempt.runner, (*slot.name, candidate.provider, slot.generations))
+        await self._outlive(attempt.runner, (*slot.name, candidate.provider, attempt.number))
         if attempt.made:
-            await self.clean_up(slot, Generation(attempt.instance, candidate, attempt.settings, slot.generations))
+            await self.clean_up(slot, Generation(attempt.instance, candidate, attempt.settings, attempt.number))
 
     async def _outlive(self, runner: StepRunner, where: tuple[str, str, str | None, str, int]) -> None:
         """Wait for steps that outlived their deadline, and report those that go on after the cleanup deadline too."""

@@ -237,7 +237,7 @@ class Explanation:
 
     def _why_nothing(self) -> str:
         if self.selection is None:
-            return f"all {len(self.filtered)} candidates are set aside"
+            return f"every candidate is set aside: {', '.join(row.provider for row in self.filtered)}"
         provider = self.selection.provider
         reasons = "; ".join(reason for row in self.filtered if row.provider == provider for reason in row.reasons)
         state = f"is set aside: {reasons}" if reasons else "is not registered"

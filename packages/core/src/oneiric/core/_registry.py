@@ -95,7 +95,7 @@ class Change:
         self.touched: dict[str, dict[str, Any]] = {}
 
     def winner_changes(self, last: int | None = None) -> Iterator[tuple[Slot, Candidate | None, Candidate | None]]:
-        """Yield ``(slot, before, after)`` for each slot whose winner is another one now; of the *last* keys at least."""
+        """Yield ``(slot, before, after)`` for each slot whose winner is another one; of the *last* keys at least."""
         before, after = self.before, self.after
         any_tenants = bool(before.policy.tenants or after.policy.tenants or before.runtime or after.runtime)
         for domain, keys in self.touched.items():

@@ -148,7 +148,7 @@ class Swapper:
         for change, task in zip(changes, tasks, strict=True):
             if not task.cancelled() and task.exception() is None:
                 new = task.result()
-                self._record_failure(change.slot, new.provider, "group", reason)
+                self._record_failure(change.slot, new.provider, "group", reason, new.number)
                 await self._drainer.retire(change.slot, new)
 
     async def _prepare_one(self, slot: Slot, candidate: Candidate, started: float, *, force: bool) -> Generation:
@@ -178,13 +178,13 @@ class Swapper:
     def _failed(self, attempt: Attempt, error: BaseException) -> LifecycleError:
         """Record a failed attempt in status and event, and return the error that says the same."""
         slot, provider, reason = attempt.slot, attempt.candidate.provider, reason_of(error)
-        bound = self._record_failure(slot, provider, attempt.step, reason)
+        bound = self._record_failure(slot, provider, attempt.step, reason, attempt.number)
         domain, key, tenant = slot.name
         kind = SwapError if bound else ActivationError
         hint = error.hint if isinstance(error, OneiricError) else None
         return kind(domain, key, provider, attempt.step, reason, bound, tenant, hint)
 
-    def _record_failure(self, slot: Slot, provider: str, step: str, reason: str) -> bool:
+    def _record_failure(self, slot: Slot, provider: str, step: str, reason: str, number: int) -> bool:
         """Write a failure into status and event; return whether an older generation goes on serving."""
         bound = slot.current is not None
         now = slot.last_change_at = self._clock()
@@ -192,7 +192,7 @@ class Swapper:
         slot.failed += 1
         slot.last_error = f"{step} failed: {reason}"
         slot.state = "ready" if bound else "failed"
-        self._emit(SwapFailed(now, *slot.name, provider, slot.generations, step, reason, bound))
+        self._emit(SwapFailed(now, *slot.name, provider, number, step, reason, bound))
         return bound
 
     async def _replace_exclusive(
@@ -202,7 +202,7 @@ class Swapper:
         domain, key, tenant = slot.name
         if old.in_flight and not force:
             reason = f"{old.candidate} is exclusive and {old.in_flight} leases are held on it"
-            self._record_failure(slot, candidate.provider, "exclusive", reason)
+            self._record_failure(slot, candidate.provider, "exclusive", reason, slot.generations)
             raise SwapError(
                 domain, key, candidate.provider, "exclusive", reason, True, tenant, "release them, or force"
             )
