@@ -83,3 +83,8 @@ __all__ = [
     "UnavailableError",
     "UnhealthyError",
 ]
+
+# The tree is one public module to users: tracebacks and pickles name it, not where a class is written down.
+for _name in __all__:
+    globals()[_name].__module__ = __name__
+del _name

@@ -177,10 +177,16 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    """Say whether the header still bears our mark; a file that does not is left where it is."""
-    with path.open("rb") as file:
-        header = file.read(_HEADER_BYTES)
-    return header.startswith(b"SQLite format 3\x00") and header[68:72] == APPLICATION_ID.to_bytes(4)
+    """Say whether the header still bears our mark; a file that does not is left where it is.
+
+    A file that is gone or empty by now was set aside by another process, which is about to begin the new one.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except FileNotFoundError:
+        return True
+    return not header or header.startswith(b"SQLite format 3\x00") and header[68:72] == APPLICATION_ID.to_bytes(4)
 
 
 def _rebuild(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:
@@ -188,9 +194,10 @@ def _rebuild(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:
     with _rebuild_lock(path):
         try:
             # Another process may have done it while this one waited for the lock.
+            _prepare(path)
             return _connect(path, busy_timeout_seconds)
         except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
+            if not _is_damage(error) or not _is_ours(path):
                 raise
         aside = f"{path}.corrupt-{time.time_ns()}"
         # Journals first: one that stayed would be played back into the new file.
