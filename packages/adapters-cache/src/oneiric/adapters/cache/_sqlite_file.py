@@ -186,7 +186,7 @@ def _is_ours(path: Path) -> bool:
             header = file.read(_HEADER_BYTES)
     except FileNotFoundError:
         return True
-    return not header or header.startswith(b"SQLite format 3\x00") and header[68:72] == APPLICATION_ID.to_bytes(4)
+    return not header or (header.startswith(b"SQLite format 3\x00") and header[68:72] == APPLICATION_ID.to_bytes(4))
 
 
 def _rebuild(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:
