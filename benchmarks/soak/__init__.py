@@ -1,1 +1,1 @@
-"""Long figures: each soak prints one JSON line and fails when its property does."""
+"""The long figures: a module each, run by ``scripts/soak NAME``."""

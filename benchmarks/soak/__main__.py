@@ -1,19 +1,23 @@
-"""``python -m benchmarks.soak NAME [options]``; without a name, the list of them."""
+"""``python -m benchmarks.soak NAME [arguments]``: run one long figure; without a name, list them."""
 
 import sys
 from importlib import import_module
 from pathlib import Path
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run the soak that is named."""
     names = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
-    if len(sys.argv) < 2 or sys.argv[1] not in names:
+    if not arguments:
         print("\n".join(names))
-        return 0 if len(sys.argv) < 2 else 2
-    code: int = import_module(f"benchmarks.soak.{sys.argv[1]}").main(sys.argv[2:])
-    return code
+        return 0
+    name, *rest = arguments
+    if name not in names:
+        print(f"no soak {name!r} (there are: {', '.join(names)})", file=sys.stderr)
+        return 2
+    status: int = import_module(f"benchmarks.soak.{name}").main(rest)
+    return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

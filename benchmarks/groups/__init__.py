@@ -1,0 +1,28 @@
+"""The groups: each module measures one thing, in a process of its own, with ``measure(rounds) -> list[Figure]``."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from benchmarks._timing import Figure
+
+__all__ = ["GROUPS", "measure"]
+
+#: Name → what it measures, in the order they run.
+GROUPS: Final = {
+    "resolve": "the hot reads, 10 to 10 000 keys, 1 to 100 candidates on the key",
+    "explain": "an explanation asked for the first time, again, and as plain data",
+    "registration": "10 000 candidates in one revision, their memory, many on one key",
+    "swap": "a swap that nobody is using",
+    "load": "swaps under callers that hold the instance across an await",
+    "lease": "what a caller pays: handle, lease, live call",
+    "imports": "import of the core",
+    "start": "start of the command",
+}
+
+
+def measure(group: str, rounds: int | None = None) -> "list[Figure]":
+    """Measure a group in this process; *rounds* by default as many as the group needs to be steady."""
+    module = import_module(f"benchmarks.groups.{group}")
+    figures: list[Figure] = module.measure(rounds or module.ROUNDS)
+    return figures
