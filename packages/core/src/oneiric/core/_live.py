@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Callable, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from oneiric.core._activator import Activator
@@ -30,12 +29,15 @@ _PROMISES: Final = (
 class _Target:
     """The slot a proxy speaks to."""
 
-    __slots__ = ("_activator", "_beside", "_fixed", "name")
+    __slots__ = ("_activator", "_beside", "_fixed", "_suitable", "_type", "name")
 
     def __init__(self, activator: "Activator", name: "SlotName", beside: str | None) -> None:
         self._activator = activator
         self._beside = beside
         self.name = name
+        #: The class that was last spoken to, and its methods that are known to suit.
+        self._type: type | None = None
+        self._suitable: set[str] = set()
         # A tenant's slot, and one beside the active one, may become another when selections change.
         self._fixed = activator.slot(name) if beside is None and name[2] is None else None
 
@@ -50,6 +52,30 @@ class _Target:
         generation = slot.current or await self._activator.first_use(slot)
         generation.in_flight += 1
         return generation
+
+    def method(self, instance: object, attribute: str) -> Callable[..., Any]:
+        """Return a method of *instance*, or raise if a lease cannot be held across a call of it.
+
+        Raises:
+            AttributeError: There is no such attribute.
+            TypeError: It is not a method that is awaited, iterated or entered.
+        """
+        found: Callable[..., Any] = getattr(instance, attribute)
+        owner = type(instance)
+        if owner is not self._type:
+            self._type = owner
+            self._suitable.clear()
+        elif attribute in self._suitable:
+            return found
+        if not _is_suitable(found):
+            raise TypeError(
+                f"{owner.__name__}.{attribute} is neither awaited, nor iterated, nor entered: "
+                "use it under `async with lifecycle.lease(...)`"
+            )
+        # What an instance carries itself may differ from the next one's.
+        if attribute not in getattr(instance, "__dict__", {}):
+            self._suitable.add(attribute)
+        return found
 
     async def first_use(self) -> "Generation":
         """Activate the slot."""
@@ -75,7 +101,7 @@ class LiveProxy:
         target = self._oneiric_target
         current = target.slot.current
         if current is not None:
-            _check(current.instance, attribute)
+            target.method(current.instance, attribute)
         return partial(_LiveCall, target, attribute)
 
     def __setattr__(self, attribute: str, value: object) -> None:
@@ -107,12 +133,12 @@ class _LiveCall:
         generation = self._target.slot.current or await self._target.first_use()
         generation.in_flight += 1
         try:
-            return await _check(generation.instance, self._attribute)(*self._args, **self._kwargs)
+            return await self._start(generation)
         finally:
             generation.release()
 
     def _start(self, generation: "Generation") -> Any:
-        method = _check(generation.instance, self._attribute)
+        method = self._target.method(generation.instance, self._attribute)
         return method(*self._args, **self._kwargs)
 
     async def __aiter__(self) -> Any:
@@ -137,37 +163,6 @@ class _LiveCall:
             return await self._entered.__aexit__(*error)
         finally:
             self._generation.release()
-
-
-#: Class → attribute → whether a lease can be held across its calls; weak, because remote providers come and go.
-_suitable: WeakKeyDictionary[type, dict[str, bool]] = WeakKeyDictionary()
-
-
-def _check(instance: object, attribute: str) -> Callable[..., Any]:
-    """Return a method of *instance*, or raise if a lease cannot be held across a call of it.
-
-    Raises:
-        AttributeError: There is no such attribute.
-        TypeError: It is not a method that is awaited, iterated or entered.
-    """
-    method = getattr(instance, attribute)
-    owner = type(instance)
-    known = _suitable.get(owner)
-    if known is None:
-        known = _suitable[owner] = {}
-    suitable = known.get(attribute)
-    if suitable is None:
-        suitable = _is_suitable(method)
-        # What an instance carries itself may differ from the next one's.
-        if attribute not in getattr(instance, "__dict__", {}):
-            known[attribute] = suitable
-    if not suitable:
-        raise TypeError(
-            f"{owner.__name__}.{attribute} is neither awaited, nor iterated, nor entered: "
-            "use it under `async with lifecycle.lease(...)`"
-        )
-    found: Callable[..., Any] = method
-    return found
 
 
 def _is_suitable(method: object) -> bool:
