@@ -1,0 +1,279 @@
+"""Groups, tenants, providers beside, exclusive providers, needs, retirement: each slot serves what it should."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from oneiric.core import Candidate, Key, LifecycleManager, LifecycleTimeouts, Policy, Resolver
+from oneiric.core.errors import InactiveError, LifecycleError, SwapError
+from oneiric.core.events import DrainTimedOut, Retired
+from oneiric.core.testing import FakeComponent, Fault
+
+A: Key[Any] = Key("service", "a")
+B: Key[Any] = Key("service", "b")
+
+
+class World:
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.made: dict[str, list[FakeComponent]] = {}
+        self.resolver = Resolver(policy)
+        timeouts = LifecycleTimeouts(drain_seconds=0.1, activation_seconds=0.2, health_seconds=0.2)
+        self.lifecycle = LifecycleManager(self.resolver, timeouts=timeouts)
+
+    def offer(self, key: Key[Any], provider: str, faults: dict[str, Fault] | None = None, **fields: Any) -> None:
+        def make(**_: Any) -> FakeComponent:
+            component = FakeComponent(faults)
+            self.made.setdefault(provider, []).append(component)
+            return component
+
+        candidate = Candidate(domain=key.domain, key=key.name, provider=provider, factory=make)
+        self.resolver.register(candidate.replace(**fields))
+
+    def serving(self, key: Key[Any], tenant: str | None = None) -> str | None:
+        return self.lifecycle.get_status(key, tenant=tenant).current_provider
+
+
+def run(scenario: Callable[[World], Awaitable[None]], policy: Policy | None = None) -> None:
+    async def main() -> None:
+        world = World(policy)
+        async with world.lifecycle:
+            await scenario(world)
+        assert all(component.closed for components in world.made.values() for component in components)
+
+    asyncio.run(main())
+
+
+def test_no_mixed_pair_is_ever_seen_of_a_group() -> None:
+    async def scenario(world: World) -> None:
+        for key in (A, B):
+            world.offer(key, "old")
+            world.offer(key, "new", opt_in=True)
+        seen: set[tuple[str, ...]] = set()
+        done = asyncio.Event()
+
+        async def look() -> None:
+            while not done.is_set():
+                async with world.lifecycle.lease_many(A, B) as pair:
+                    seen.add(tuple("new" if c in world.made.get("new", ()) else "old" for c in pair))
+                    await asyncio.sleep(0)
+
+        looking = [asyncio.create_task(look()) for _ in range(8)]
+        for provider in ("new", None, "new", None):
+            await world.lifecycle.swap_group({A: provider, B: provider})
+        done.set()
+        await asyncio.gather(*looking)
+        assert seen == {("old", "old"), ("new", "new")}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("fault", ["raise", "hang", "unhealthy"])
+def test_a_group_with_a_failing_member_leaves_all_old_ones(fault: Fault) -> None:
+    async def scenario(world: World) -> None:
+        world.offer(A, "old")
+        world.offer(B, "old")
+        world.offer(A, "good", opt_in=True)
+        world.offer(B, "bad", {"health": fault}, opt_in=True)
+        for key in (A, B):
+            await world.lifecycle.activate(key)
+        with pytest.raises(SwapError):
+            await world.lifecycle.swap_group({A: "good", B: "bad"})
+        assert (world.serving(A), world.serving(B)) == ("old", "old")
+        assert world.resolver.selection_for("service", "a") is None
+        assert [component.closed for component in world.made["good"]] in ([], [True])
+
+    run(scenario)
+
+
+def test_a_swap_selects_above_the_configuration_until_it_is_forgotten() -> None:
+    async def scenario(world: World) -> None:
+        world.offer(A, "one")
+        world.offer(A, "two")
+        await world.lifecycle.activate(A)
+        assert world.serving(A) == "one"
+        await world.lifecycle.swap(A, provider="two", by="ada")
+        assert world.resolver.resolve(A).provider == "two"
+        explanation = world.resolver.explain(A)
+        assert (explanation.active, explanation.selected) == ("two", "two")
+        assert "ada" in explanation.why
+        assert world.lifecycle.stale() == ()
+        await world.lifecycle.swap(A)
+        assert (world.serving(A), world.resolver.resolve(A).provider) == ("one", "one")
+
+    run(scenario, Policy(selections={"service": {"a": "one"}}))
+
+
+def test_activate_never_replaces_and_says_what_does() -> None:
+    async def scenario(world: World) -> None:
+        world.offer(A, "one")
+        world.offer(A, "two")
+        first = await world.lifecycle.activate(A)
+        assert await world.lifecycle.activate(A) is first
+        with pytest.raises(LifecycleError, match="swap"):
+            await world.lifecycle.activate(A, provider="one")
+
+    run(scenario)
+
+
+def test_reconcile_follows_a_changed_ranking_and_retires_a_tenant_whose_overlay_is_gone() -> None:
+    async def scenario(world: World) -> None:
+        world.offer(A, "one")
+        await world.lifecycle.activate(A)
+        world.offer(A, "two")
+        world.resolver.apply(policy=Policy(tenants={"acme": {"service": {"a": "one"}}}))
+        await world.lifecycle.activate(A, tenant="acme")
+        assert world.lifecycle.get_instance(A, tenant="acme") is not world.lifecycle.get_instance(A)
+        assert world.lifecycle.get_instance(A, tenant="other") is world.lifecycle.get_instance(A)
+        assert world.lifecycle.stale() == (("service", "a", None),)
+        world.resolver.apply(policy=Policy())
+        report = await world.lifecycle.reconcile()
+        assert (report.swapped, report.retired) == ((("service", "a", None),), (("service", "a", "acme"),))
+        assert world.serving(A) == "two"
+        assert world.lifecycle.get_instance(A, tenant="acme") is world.lifecycle.get_instance(A)
+
+    run(scenario)
+
+
+def test_a_swap_for_a_tenant_gives_it_a_slot_of_its_own_and_back() -> None:
+    async def scenario(world: World) -> None:
+        world.offer(A, "one")
+        world.offer(A, "two")
+        await world.lifecycle.activate(A)
+        await world.lifecycle.swap(A, provider="one", tenant="acme")
+        assert (world.serving(A), world.serving(A, "acme")) == ("two", "one")
+        assert await world.lifecycle.swap(A, tenant="acme") is world.lifecycle.get_instance(A)
+        assert world.made["one"][0].closed
+
+    run(scenario)
+
+
+def test_another_provider_opens_beside_and_is_closed_by_name() -> None:
+    async def scenario(world: World) -> None:
+        world.offer(A, "one")
+        world.offer(A, "two")
+        await world.lifecycle.activate(A)
+        handle = await world.lifecycle.handle(A, provider="one")
+        assert (handle.provider, world.serving(A)) == ("one", "two")
+        active = await world.lifecycle.handle(A, provider="two")
+        assert active.instance is world.lifecycle.get_instance(A)
+        await world.lifecycle.swap(A, provider="one")
+        with pytest.raises(InactiveError, match="no longer serves"):
+            active.acquire()
+        await world.lifecycle.retire(A, provider="one")
+        assert world.made["one"][0].closed
+        with pytest.raises(InactiveError):
+            await world.lifecycle.retire(A, provider="one")
+
+    run(scenario)
+
+
+def test_exclusive_providers_are_broken_before_made_and_brought_back() -> None:
+    async def scenario(world: World) -> None:
+        world.offer(A, "bad", {"init": "raise"}, exclusive=True, opt_in=True)
+        world.offer(A, "good", exclusive=True)
+        await world.lifecycle.activate(A)
+        async with world.lifecycle.lease(A):
+            with pytest.raises(SwapError, match="leases are held"):
+                await world.lifecycle.swap(A)
+        await world.lifecycle.swap(A)
+        assert [component.closed for component in world.made["good"]] == [True, False]
+        with pytest.raises(SwapError) as caught:
+            await world.lifecycle.swap(A, provider="bad")
+        assert caught.value.rolled_back
+        assert (world.serving(A), world.made["good"][-1].closed) == ("good", False)
+        assert world.resolver.selection_for("service", "a") is None
+
+    run(scenario)
+
+
+def test_needs_are_activated_first_and_closed_last() -> None:
+    async def scenario(world: World) -> None:
+        world.offer(B, "needed")
+        given: list[Any] = []
+
+        def make(*, store: Any) -> FakeComponent:
+            given.append(store)
+            component = FakeComponent()
+            world.made["dependent"] = [component]
+            return component
+
+        world.resolver.register(Candidate(domain="service", key="a", provider="p", factory=make, needs={"store": B}))
+        closed: list[str] = []
+        world.lifecycle.observe(lambda event: closed.append(event.provider) if isinstance(event, Retired) else None)
+        await world.lifecycle.activate(A)
+        assert await given[0].call(3) == 3
+        assert world.serving(B) == "needed"
+        await world.lifecycle.aclose()
+        assert closed == ["p", "needed"], "what depends goes first"
+
+    run(scenario)
+
+
+def test_a_cycle_of_needs_is_an_error_that_names_it() -> None:
+    async def scenario(world: World) -> None:
+        for key, other in ((A, B), (B, A)):
+            world.offer(key, "p", needs={"other": other})
+        with pytest.raises(LifecycleError) as caught:
+            await world.lifecycle.activate(A)
+        assert "service:a → service:b → service:a" in str(caught.value)
+
+    run(scenario)
+
+
+def test_what_was_retired_is_not_started_by_a_lease() -> None:
+    async def scenario(world: World) -> None:
+        world.offer(A, "one")
+        await world.lifecycle.activate(A)
+        await world.lifecycle.retire(A)
+        with pytest.raises(InactiveError, match="retired"):
+            async with world.lifecycle.lease(A):
+                pass
+        assert await world.lifecycle.activate(A) is not None
+
+    run(scenario)
+
+
+def test_a_withdrawn_candidate_serves_until_it_is_swapped() -> None:
+    async def scenario(world: World) -> None:
+        world.offer(A, "one", origin="acme")
+        await world.lifecycle.activate(A)
+        world.resolver.withdraw("acme")
+        assert world.lifecycle.get_status(A).withdrawn
+        async with world.lifecycle.lease(A) as component:
+            assert await component.call(1) == 1
+
+    run(scenario)
+
+
+def test_swapping_back_does_not_wait_for_a_stuck_lease() -> None:
+    async def scenario(world: World) -> None:
+        world.offer(A, "one")
+        world.offer(A, "two")
+        events: list[Any] = []
+        world.lifecycle.observe(events.append)
+        stuck = world.lifecycle.lease(A)
+        component = await stuck.__aenter__()
+        await world.lifecycle.swap(A, provider="one")
+        assert any(isinstance(event, DrainTimedOut) for event in events)
+        await world.lifecycle.swap(A, provider="two")
+        assert (world.serving(A), component.closed, world.lifecycle.get_status(A).draining) == ("two", False, 1)
+        await stuck.__aexit__(None, None, None)
+        while world.lifecycle.get_status(A).draining:  # noqa: ASYNC110 - a state, not an event
+            await asyncio.sleep(0)
+        assert component.closed
+
+    run(scenario)
+
+
+def test_closing_breaks_a_lease_at_the_deadline_and_counts_it() -> None:
+    async def scenario(world: World) -> None:
+        world.offer(A, "one")
+        await world.lifecycle.lease(A).__aenter__()
+        await world.lifecycle.aclose()
+        assert world.lifecycle.broken_leases == 1
+        with pytest.raises(InactiveError, match="closed"):
+            await world.lifecycle.activate(A)
+
+    run(scenario)
