@@ -23,6 +23,9 @@ type Slot = tuple[str, str, str | None]
 #: Past this many rows of one key a dictionary finds a row faster than a walk along the ladder.
 _INDEXED_LENGTH: Final = 16
 
+#: Answers a revision remembers at most.
+_REMEMBERED: Final = 4096
+
 
 class Revision:
     """One state of the registry. Immutable once published; its memo only ever gains derived answers.
@@ -57,6 +60,12 @@ class Revision:
         """Return the rows of a key, best first; empty when there are none."""
         keys = self.ladders.get(domain)
         return () if keys is None else keys.get(key, ())
+
+    def remember(self, asked: Any, answer: object) -> None:
+        """Keep a derived answer as long as the revision lasts, or until there are too many: tenants are users' data."""
+        if len(self.memo) >= _REMEMBERED:
+            self.memo.clear()
+        self.memo[asked] = answer
 
     def own_selection(self, slot: Slot) -> Selection | None:
         """Return the selection made for exactly this slot: at run time, else configured."""
@@ -165,18 +174,37 @@ class Registry:
                     runtime.pop(slot, None)
                 else:
                     runtime[slot] = selection
-            draft = _Draft(before, before.policy, self._registrations)
-            for domain, key, _ in selections:
-                draft.changes.setdefault(domain, {})[key] = draft.rows(domain, key)
-            after = draft.finish(runtime)
+            after = _reselected(before, runtime, selections)
             change = Change(before, after)
-            change.touched = draft.changes
+            for domain, key, _ in selections:
+                change.touched.setdefault(domain, {})[key] = ()
 
             def publish() -> Change:
                 self.revision = after
                 return change
 
             yield publish
+
+
+def _reselected(before: Revision, runtime: Mapping[Slot, Selection], slots: Iterable[Slot]) -> Revision:
+    """Return the next revision with other runtime selections: every row stays, and few winners change."""
+    winners = dict(before.winners)
+    after = Revision(before.number + 1, winners, before.ladders, before.policy, runtime)
+    for slot in slots:
+        domain, key, tenant = slot
+        ladder = before.ladder(domain, key)
+        if tenant is not None or not ladder:
+            continue
+        winner = winner_of(ladder, before.policy, after.own_selection(slot))
+        if winner is winners[domain].get(key):
+            continue
+        if winners[domain] is before.winners[domain]:
+            winners[domain] = dict(before.winners[domain])
+        if winner is None:
+            del winners[domain][key]
+        else:
+            winners[domain][key] = winner
+    return after
 
 
 #: Domain → key → the one candidate stated for it, or several by provider and origin.

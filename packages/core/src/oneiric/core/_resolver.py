@@ -243,7 +243,7 @@ class Resolver:
                 found = winner_of(ladder, revision.policy, selection, wanted, require_all=require_all)
             if found is None:
                 raise_unresolved(revision, Question(slot, selection, wanted, require_all))
-            revision.memo[asked] = found
+            revision.remember(asked, found)
         return found
 
     def explain(
@@ -263,15 +263,18 @@ class Resolver:
         """
         slot = _slot(domain, key, tenant)
         revision = self._registry.revision
-        asked = ("explain", slot, provider, _names(capabilities), require_all)
+        asked: Any = slot  # the usual question is remembered by its slot alone
+        if provider is not None or capabilities:
+            asked = ("explain", slot, provider, capabilities := _names(capabilities), require_all)
         found: Explanation | None = revision.memo.get(asked)
         active = self._active_provider(*slot)
         if found is None:
             ladder = revision.ladder(slot[0], slot[1])
             if not ladder:
                 raise unknown_key(revision, slot[0], slot[1])
-            question = Question(slot, _selection_asked(revision, slot, provider), asked[3], require_all)
-            found = revision.memo[asked] = build_explanation(ladder, revision.policy, question, revision.number)
+            question = Question(slot, _selection_asked(revision, slot, provider), tuple(capabilities), require_all)
+            found = build_explanation(ladder, revision.policy, question, revision.number)
+            revision.remember(asked, found)
         return found if active is None else found.with_active(active)
 
     def list_active(self, domain: str) -> tuple[Candidate, ...]:
