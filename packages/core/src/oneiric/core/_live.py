@@ -29,7 +29,7 @@ _PROMISES: Final = (
 class _Target:
     """The slot a proxy speaks to."""
 
-    __slots__ = ("_activator", "_beside", "_fixed", "_suitable", "_type", "name")
+    __slots__ = ("_activator", "_beside", "_suitable", "_type", "fixed", "name")
 
     def __init__(self, activator: "Activator", name: "SlotName", beside: str | None) -> None:
         self._activator = activator
@@ -39,12 +39,12 @@ class _Target:
         self._type: type | None = None
         self._suitable: set[str] = set()
         # A tenant's slot, and one beside the active one, may become another when selections change.
-        self._fixed = activator.slot(name) if beside is None and name[2] is None else None
+        self.fixed = activator.slot(name) if beside is None and name[2] is None else None
 
     @property
     def slot(self) -> "Slot":
         """The slot at this moment."""
-        return self._fixed or self._activator.slot(self.name, self._beside)
+        return self.fixed or self._activator.slot(self.name, self._beside)
 
     async def lease(self) -> "Generation":
         """Take a lease on what serves, activating it if need be; the caller releases it."""
@@ -99,7 +99,7 @@ class LiveProxy:
         if attribute.startswith("__"):
             raise AttributeError(attribute)
         target = self._oneiric_target
-        current = target.slot.current
+        current = (target.fixed or target.slot).current
         if current is not None:
             target.method(current.instance, attribute)
         return partial(_LiveCall, target, attribute)
@@ -130,10 +130,11 @@ class _LiveCall:
         return self._call().__await__()
 
     async def _call(self) -> Any:
-        generation = self._target.slot.current or await self._target.first_use()
+        target = self._target
+        generation = (target.fixed or target.slot).current or await target.first_use()
         generation.in_flight += 1
         try:
-            return await self._start(generation)
+            return await target.method(generation.instance, self._attribute)(*self._args, **self._kwargs)
         finally:
             generation.release()
 
