@@ -150,7 +150,7 @@ class Activator:
             InactiveError: It was retired.
         """
         self.check_loop()
-        if slot.state == "retired":
+        if slot.retired:
             raise InactiveError(f"{slot} was retired", "activate() or swap() to start it again")
         return await self.activated(slot, None, force=False)
 
@@ -214,6 +214,7 @@ class Activator:
         slot.current = None
         generation.retiring = True
         slot.state = "retired"
+        slot.retired = True
         at = slot.last_change_at = self._clock()
         slot.last_error = None
         self.resolver._journal_bound(at, "retired", slot.name, None)  # noqa: SLF001 - as above
@@ -225,6 +226,7 @@ class Activator:
         async with self.swapper.locked([slot]):
             if slot.current is None:
                 slot.state = "retired"
+                slot.retired = True
                 return
             generation = self.unbind(slot, slot.current)
         await self.drainer.retire(slot, generation)

@@ -283,6 +283,7 @@ class LifecycleManager(InstanceAccess):
         if forget:
             self._forget_selection(slot.name)
             slot.state = "inactive"
+            slot.retired = False
 
     def _forget_selection(self, name: SlotName) -> None:
         with self.resolver._selecting({name: None}) as publish:  # noqa: SLF001 - one distribution

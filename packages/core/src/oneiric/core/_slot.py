@@ -39,6 +39,7 @@ class Slot:
         "lock",
         "name",
         "pending_provider",
+        "retired",
         "state",
         "succeeded",
         "waiting_for",
@@ -54,6 +55,8 @@ class Slot:
         self.draining: set[Generation] = set()
         self.generations = 0
         self.state = "inactive"
+        #: Set by a retirement, cleared by a binding: a failed swap in between starts nothing by first use.
+        self.retired = False
         self.pending_provider: str | None = None
         self.last_error: str | None = None
         self.last_change_at: float | None = None

@@ -261,6 +261,7 @@ class Swapper:
                 old.retiring = True
                 change.in_flight = old.in_flight
             slot.state = "ready"
+            slot.retired = False
             slot.pending_provider = None
             slot.last_error = None
             slot.last_change_at = slot.last_activated_at = now
