@@ -86,9 +86,9 @@ def _dependency_injector() -> list[Peer]:
 def _override() -> list[Peer]:
     providers = import_module("dependency_injector.providers")
     provider = providers.Singleton(Service)
-    names = {"provider": provider, "new": providers.Singleton, "Service": Service}
-    statement = "provider.reset_last_overriding(); provider.override(new(Service)); provider()"
-    provider.override(providers.Singleton(Service))
+    names = {"provider": provider, "Object": providers.Object, "Service": Service}
+    statement = "provider.reset_last_overriding(); provider.override(Object(Service()))"
+    provider.override(providers.Object(Service()))
     return [Peer("dependency_injector", statement, names, "dependency-injector override()")]
 
 

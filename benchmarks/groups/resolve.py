@@ -11,7 +11,7 @@ from oneiric.core.resolution import Candidate, Policy, Resolver
 ROUNDS = 400
 DOMAIN = "service"
 #: Keys read in one run of a statement, so that no single key's luck in the hash table decides.
-READ = 8
+READ = 32
 
 
 def make(key: str) -> object:

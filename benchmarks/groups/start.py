@@ -23,6 +23,8 @@ def hello(name: str = "world") -> None:
 if __name__ == "__main__":
     app()
 """
+#: The same, with nothing that makes the library load rich.
+PLAIN = HELLO.replace("typer.Typer()", "typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)")
 SETTINGS = """\
 [app]
 name = "shop"
@@ -44,6 +46,7 @@ def _measured(directory: Path, rounds: int) -> list[Figure]:
         place.mkdir()
     (directory / "hello.py").write_text(HELLO, encoding="utf-8")
     (directory / "hello_settings.py").write_text(f"import pydantic_settings\nimport yaml\n{HELLO}", encoding="utf-8")
+    (directory / "hello_plain.py").write_text(PLAIN, encoding="utf-8")
     (configured / "settings").mkdir()
     (configured / "settings" / "oneiric.toml").write_text(SETTINGS, encoding="utf-8")
     contest = Contest("start", rounds)
@@ -60,6 +63,9 @@ def _measured(directory: Path, rounds: int) -> list[Figure]:
     floor("python", python("-c", "pass"), "python -c pass")
     floor("hello_help", [*hello, "--help"], "typer hello --help")
     floor("hello", hello, "typer hello")
+    plain = python(str(directory / "hello_plain.py"))
+    floor("plain_help", [*plain, "--help"], "typer hello --help, without rich")
+    floor("plain", plain, "typer hello, without rich")
     floor("hello_settings", python(str(directory / "hello_settings.py")), "typer hello, pydantic_settings and yaml")
     explain = ["explain", "cache", "--domain", "adapter"]
     ours("help", ["--help"], "hello_help")
@@ -67,4 +73,9 @@ def _measured(directory: Path, rounds: int) -> list[Figure]:
     ours("explain", explain, "hello")
     ours("list_settings", ["list"], "hello_settings", configured)
     ours("explain_settings", explain, "hello_settings", configured)
-    return contest.run().figures()
+    contest.run()
+    return [
+        *contest.figures(),
+        contest.quotient("help_over_plain", "oneiric --help over a hello without rich", "help", "plain_help"),
+        contest.quotient("list_over_plain", "oneiric list over a hello without rich", "list", "plain"),
+    ]
