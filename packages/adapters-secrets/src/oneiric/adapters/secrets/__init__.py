@@ -1,0 +1,3 @@
+"""Secrets for Oneiric: environment and files behind one Protocol."""
+
+__all__: list[str] = []

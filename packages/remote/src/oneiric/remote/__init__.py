@@ -1,0 +1,3 @@
+"""Signed manifests: author, verify, fetch, stage and apply."""
+
+__all__: list[str] = []
