@@ -106,3 +106,33 @@ def test_a_refused_method_does_not_run_on_first_use_either() -> None:
             await live.count()
 
     run(scenario)
+
+
+def test_a_gate_refuses_calls_as_they_begin_and_no_lease_is_taken() -> None:
+    refusals: list[str] = []
+
+    async def scenario(lifecycle: LifecycleManager, _live: Any) -> None:
+        is_open = True
+
+        def gate() -> None:
+            if not is_open:
+                refusals.append("refused")
+                raise RuntimeError("paused")
+
+        live: Any = lifecycle.live("service", "store", gate=gate)
+        assert await live.read() == "Store"
+        is_open = False
+        for begin in (live.read, live.promised):
+            with pytest.raises(RuntimeError, match="paused"):
+                await begin()
+        with pytest.raises(RuntimeError, match="paused"):
+            await anext(aiter(live.items()))
+        with pytest.raises(RuntimeError, match="paused"):
+            async with live.transaction():
+                raise AssertionError("nothing is entered")
+        assert lifecycle.get_status("service", "store").in_flight == 0
+        is_open = True
+        assert await live.read() == "Store"
+
+    run(scenario)
+    assert len(refusals) == 4

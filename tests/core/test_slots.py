@@ -277,3 +277,57 @@ def test_closing_breaks_a_lease_at_the_deadline_and_counts_it() -> None:
             await world.lifecycle.activate(A)
 
     run(scenario)
+
+
+def test_reconcile_also_renews_the_slots_that_are_named_as_one_group_with_the_stale_ones() -> None:
+    async def scenario(world: World) -> None:
+        for key in (A, B):
+            world.offer(key, f"first-{key.name}")
+            await world.lifecycle.activate(key)
+        world.offer(B, "better")
+        report = await world.lifecycle.reconcile(also=[(A.domain, A.name, None)])
+
+        assert report.swapped == (("service", "a", None), ("service", "b", None))
+        assert [len(world.made[name]) for name in ("first-a", "better")] == [2, 1]
+        assert world.made["first-a"][0].closed
+        assert not world.made["first-a"][1].closed
+
+    run(scenario)
+
+
+def test_a_failing_member_of_a_renewal_leaves_every_old_one_serving() -> None:
+    async def scenario(world: World) -> None:
+        for key in (A, B):
+            world.offer(key, f"first-{key.name}")
+            await world.lifecycle.activate(key)
+        world.offer(B, "broken", {"health": "raise"})
+        with pytest.raises(SwapError):
+            await world.lifecycle.reconcile(also=[(A.domain, A.name, None)])
+
+        assert (world.serving(A), world.serving(B)) == ("first-a", "first-b")
+        assert not world.made["first-a"][0].closed
+
+    run(scenario)
+
+
+def test_a_slot_that_serves_nothing_is_not_started_by_a_renewal() -> None:
+    async def scenario(world: World) -> None:
+        world.offer(A, "first")
+        report = await world.lifecycle.reconcile(also=[(A.domain, A.name, None)])
+
+        assert report.swapped == ()
+        assert world.made == {}
+
+    run(scenario)
+
+
+def test_settings_for_is_set_once() -> None:
+    def settings_for(candidate: Candidate, tenant: str | None) -> None: ...
+
+    lifecycle = LifecycleManager(Resolver())
+    lifecycle.settings_for = settings_for
+    lifecycle.settings_for = settings_for  # the same again is no change
+
+    assert lifecycle.settings_for is settings_for
+    with pytest.raises(LifecycleError, match="already"):
+        lifecycle.settings_for = lambda candidate, tenant: None

@@ -15,6 +15,7 @@ from oneiric.core._status import LifecycleStatus, status_of
 __all__ = ["InstanceAccess", "Target", "target_name"]
 
 type Target = tuple[str, str] | Key[Any]
+type Gate = Callable[[], object]
 
 
 def target_name(target: Target, tenant: str | None) -> SlotName:
@@ -55,9 +56,19 @@ class InstanceAccess:
         return LeaseMany(self._activator, names)
 
     @overload
-    def live[T](self, domain: Key[T], *, provider: str | None = None, tenant: str | None = None) -> T: ...
+    def live[T](
+        self, domain: Key[T], *, provider: str | None = None, tenant: str | None = None, gate: Gate | None = None
+    ) -> T: ...
     @overload
-    def live(self, domain: str, key: str, *, provider: str | None = None, tenant: str | None = None) -> Any: ...
+    def live(
+        self,
+        domain: str,
+        key: str,
+        *,
+        provider: str | None = None,
+        tenant: str | None = None,
+        gate: Gate | None = None,
+    ) -> Any: ...
     def live(
         self,
         domain: str | Key[Any],
@@ -65,12 +76,20 @@ class InstanceAccess:
         *,
         provider: str | None = None,
         tenant: str | None = None,
+        gate: Gate | None = None,
     ) -> Any:
         """Return a proxy that always speaks to what serves, holding a lease for each call.
 
         Its awaitable methods, async iterators and async context managers work; anything else raises `TypeError`.
+
+        Args:
+            domain: A domain, or a `Key` that names both.
+            key: The key, when *domain* is a string.
+            provider: This provider's instance, opened beside the active one if it is another.
+            tenant: Whose instance; by default the base one.
+            gate: Called as each call begins; what it raises refuses the call. By default nothing is refused.
         """
-        return cast("Any", LiveProxy(self._activator, slot_name(domain, key, tenant), provider))
+        return cast("Any", LiveProxy(self._activator, slot_name(domain, key, tenant), provider, gate))
 
     async def handle(
         self,

@@ -16,11 +16,22 @@ from oneiric.core._slot import Slot
 from oneiric.core._steps import BUDGET, StepRunner, is_awaitable
 from oneiric.core.errors import DeadlineError, LifecycleError, LoadError, MissingExtraError, UnhealthyError
 
-__all__ = ["Attempt", "Workshop"]
+__all__ = ["Attempt", "SettingsSource", "Workshop"]
 
 _NOTHING: Final[Any] = object()
 
 type SettingsFor = Callable[[Candidate, str | None], Any]
+
+
+@dataclass(slots=True)
+class SettingsSource:
+    """What gives candidates their settings; it may be set after a manager was made, by whoever configures providers.
+
+    Attributes:
+        settings_for: Candidate and tenant → settings; None constructs the model without arguments.
+    """
+
+    settings_for: SettingsFor | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,14 +42,14 @@ class Workshop:
         context: The manager's context, copied for each step.
         timeouts: Deadlines.
         hooks: Hooks.
-        settings_for: Candidate and tenant → settings; None constructs the model without arguments.
+        settings: Where the settings of candidates come from.
         provide: Activates the needs of a candidate and returns live proxies, by parameter name.
     """
 
     context: Context
     timeouts: LifecycleTimeouts
     hooks: LifecycleHooks
-    settings_for: SettingsFor | None
+    settings: SettingsSource
     provide: Callable[[Mapping[str, Key[Any]], str | None], Any]
 
 
@@ -132,7 +143,7 @@ class Attempt:
     async def _settings(self) -> Any:
         # Loaded first, in a thread: a settings module that is not imported yet must not be imported on the loop.
         model = await self._load(self.candidate.settings_model)
-        settings_for = self._workshop.settings_for
+        settings_for = self._workshop.settings.settings_for
         if settings_for is not None:
             return await self.runner.run("settings", BUDGET, settings_for, self.candidate, self.slot.name[2])
         return await self.runner.run("settings", BUDGET, model)

@@ -29,12 +29,16 @@ _PROMISES: Final = (
 class _Target:
     """The slot a proxy speaks to."""
 
-    __slots__ = ("_activator", "_beside", "_suitable", "_type", "fixed", "name")
+    __slots__ = ("_activator", "_beside", "_suitable", "_type", "fixed", "gate", "name")
 
-    def __init__(self, activator: "Activator", name: "SlotName", beside: str | None) -> None:
+    def __init__(
+        self, activator: "Activator", name: "SlotName", beside: str | None, gate: Callable[[], object] | None
+    ) -> None:
         self._activator = activator
         self._beside = beside
         self.name = name
+        #: Called before each lease is taken; raises to refuse it.
+        self.gate = gate
         #: The class that was last spoken to, and its methods that are known to suit.
         self._type: type | None = None
         self._suitable: set[str] = set()
@@ -48,6 +52,8 @@ class _Target:
 
     async def lease(self) -> "Generation":
         """Take a lease on what serves, activating it if need be; the caller releases it."""
+        if self.gate is not None:
+            self.gate()
         slot = self.slot
         generation = slot.current or await self._activator.first_use(slot)
         generation.in_flight += 1
@@ -92,8 +98,14 @@ class LiveProxy:
     __slots__ = ("_oneiric_target",)
     _oneiric_target: _Target
 
-    def __init__(self, activator: "Activator", name: "SlotName", beside: str | None) -> None:
-        object.__setattr__(self, "_oneiric_target", _Target(activator, name, beside))
+    def __init__(
+        self,
+        activator: "Activator",
+        name: "SlotName",
+        beside: str | None,
+        gate: Callable[[], object] | None = None,
+    ) -> None:
+        object.__setattr__(self, "_oneiric_target", _Target(activator, name, beside, gate))
 
     def __getattr__(self, attribute: str) -> Callable[..., "_LiveCall"]:
         if attribute.startswith("__"):
@@ -131,6 +143,8 @@ class _LiveCall:
 
     async def _call(self) -> Any:
         target = self._target
+        if target.gate is not None:
+            target.gate()
         generation = (target.fixed or target.slot).current or await target.first_use()
         generation.in_flight += 1
         try:

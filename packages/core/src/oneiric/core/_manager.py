@@ -3,14 +3,14 @@
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
 from oneiric.core._access import InstanceAccess, Target, target_name
 from oneiric.core._activator import Activator, slot_name
-from oneiric.core._attempt import SettingsFor, Workshop
+from oneiric.core._attempt import SettingsFor, SettingsSource, Workshop
 from oneiric.core._hooks import LifecycleHooks, LifecycleTimeouts
 from oneiric.core._key import Key
 from oneiric.core._observers import Emitter, Observer, Observers
@@ -56,25 +56,43 @@ class LifecycleManager(InstanceAccess):
         self.resolver = resolver
         self.hooks = hooks or LifecycleHooks()
         self.timeouts = timeouts or LifecycleTimeouts()
+        self._settings = SettingsSource(settings_for)
         self._clock = clock
         self._observers = Observers()
         self._snapshot: SnapshotWriter | None = None
         if status_snapshot_path is not None:
             self._snapshot = SnapshotWriter(status_snapshot_path, self._plain_statuses)
-        context = copy_context()
+        context, settings = copy_context(), self._settings
 
         def workshop(provide: Callable[..., Any]) -> Workshop:
             return Workshop(
                 context=context,
                 timeouts=self.timeouts,
                 hooks=self.hooks,
-                settings_for=settings_for,
+                settings=settings,
                 provide=provide,
             )
 
         emit = Emitter(self._observers, None if self._snapshot is None else self._snapshot.mark)
         self._activator = Activator(resolver, emit, clock, workshop, force=on_drain_timeout == "force")
         resolver._active_provider = self._activator.active_provider  # noqa: SLF001 - explain() reports what serves
+
+    @property
+    def settings_for(self) -> SettingsFor | None:
+        """What gives a candidate the settings its factory takes; None constructs its model without arguments.
+
+        It may be set once, by whoever configures providers, if the manager was made without one.
+
+        Raises:
+            LifecycleError: It is set and there is one already.
+        """
+        return self._settings.settings_for
+
+    @settings_for.setter
+    def settings_for(self, settings_for: SettingsFor) -> None:
+        if self._settings.settings_for not in {None, settings_for}:
+            raise LifecycleError(f"{self!r} has a settings_for already", "give that one the settings")
+        self._settings.settings_for = settings_for
 
     def _plain_statuses(self) -> list[dict[str, Any]]:
         return [status.as_dict() for status in self.all_statuses()]
@@ -239,16 +257,20 @@ class LifecycleManager(InstanceAccess):
         """Return the slots (domain, key, tenant) that serve something else than what ranks first, sorted."""
         return stale_slots(self._activator)
 
-    async def reconcile(self) -> ReconcileReport:
+    async def reconcile(self, *, also: Iterable[SlotName] = ()) -> ReconcileReport:
         """Swap every stale slot to what ranks first, as one group; retire tenants' slots whose overlay is gone.
 
         Providers that must be swapped break-before-make are swapped one by one after the group.
+
+        Args:
+            also: Slots (domain, key, tenant) to swap to a new generation even if they serve what ranks first, such as
+                those whose settings changed. One that serves nothing is left alone; what an operator selected stays.
 
         Raises:
             SwapError: A step of one of them failed; those of its group keep what they have.
         """
         self._activator.check_loop()
-        return await reconcile(self._activator)
+        return await reconcile(self._activator, frozenset(also))
 
     async def retire(
         self,

@@ -1,6 +1,6 @@
 """Reconcile: make what serves agree with what ranks first."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from oneiric.core._activator import Activator
@@ -35,8 +35,8 @@ class _Plan:
     unresolved: dict[SlotName, ResolutionError]
 
 
-def _plan(activator: Activator) -> _Plan:
-    """Compare every main slot with what ranks first there."""
+def _plan(activator: Activator, also: Collection[SlotName] = ()) -> _Plan:
+    """Compare every main slot with what ranks first there; those in *also* count as stale whatever they serve."""
     plan = _Plan([], [], {})
     revision = activator.resolver._current  # noqa: SLF001 - one distribution
     for slot in activator.slots.all():
@@ -50,7 +50,7 @@ def _plan(activator: Activator) -> _Plan:
         except ResolutionError as error:
             plan.unresolved[slot.name] = error
             continue
-        if winner is not slot.current.candidate:
+        if winner is not slot.current.candidate or slot.name in also:
             plan.stale.append((slot, winner))
     return plan
 
@@ -61,9 +61,9 @@ def stale_slots(activator: Activator) -> tuple[SlotName, ...]:
     return tuple(slot.name for slot in sorted([*(s for s, _ in plan.stale), *plan.orphans], key=lambda s: s.sort_key))
 
 
-async def reconcile(activator: Activator) -> ReconcileReport:
-    """Swap every stale slot, as one group; retire tenants' slots whose overlay is gone."""
-    plan = _plan(activator)
+async def reconcile(activator: Activator, also: Collection[SlotName] = ()) -> ReconcileReport:
+    """Swap every stale slot and those in *also*, as one group; retire tenants' slots whose overlay is gone."""
+    plan = _plan(activator, also)
     group: list[Slot] = []
     alone: list[Slot] = []
     for slot, winner in plan.stale:
