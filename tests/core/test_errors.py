@@ -17,6 +17,7 @@ from oneiric.core.errors import (
     InvalidCandidateError,
     MissingExtraError,
     OneiricError,
+    PausedError,
     SelectionNotFoundError,
     SwapError,
 )
@@ -33,6 +34,7 @@ MADE: list[OneiricError] = [
     DuplicateCandidateError("adapter", "cache", "redis", "acme"),
     InvalidCandidateError("priority", "must be an integer", "row 3"),
     MissingExtraError("redis", "oneiric-adapters-cache[redis]", "redis"),
+    PausedError("adapter", "cache", "draining", "new disks", "oneiric drain cache --clear"),
     SelectionNotFoundError("adapter", "cache", "memcached", None, ("memory", "redis"), "oneiric.toml:3"),
     SwapError("adapter", "cache", "redis", "health", "unhealthy", True, "acme"),
 ]
@@ -126,6 +128,7 @@ def test_what_a_command_exits_with(name: str, code: int) -> None:
             ConfigurationError("must be a number", None, "oneiric.toml", 12, "adapters.options.size"),
             "oneiric.toml:12: adapters.options.size: must be a number",
         ),
+        (PausedError("service", "pay"), "service:pay is paused and takes no new work"),
         (DeadlineError("init", 0.5), "init took longer than its deadline of 0.5 s"),
     ],
     ids=lambda value: type(value).__name__,

@@ -89,6 +89,29 @@ class InactiveError(LifecycleError):
     http_status = 503
 
 
+class PausedError(LifecycleError):
+    """A key refuses new work: ``PausedError(domain, key, state, note, hint)``.
+
+    Attributes:
+        state: ``"paused"`` or ``"draining"``.
+        note: Why, in the words of who did it, or None.
+    """
+
+    http_status = 503
+    _hint_at = 4
+
+    def __init__(
+        self, domain: str, key: str, state: str = "paused", note: str | None = None, hint: str | None = None
+    ) -> None:
+        Exception.__init__(self, domain, key, state, note, hint)
+        self.domain, self.key, self.state, self.note = domain, key, state, note
+
+    @property
+    def message(self) -> str:
+        """The key, its state and the note."""
+        return f"{self.domain}:{self.key} is {self.state} and takes no new work{f': {self.note}' if self.note else ''}"
+
+
 class ConfigurationError(OneiricError):
     """A setting is wrong: ``ConfigurationError(message, hint, file, line, key)``.
 

@@ -6,7 +6,7 @@
     ├─ RegistrationError   DuplicateCandidateError InvalidCandidateError CatalogError
     ├─ ResolutionError     CandidateNotFoundError (SelectionNotFoundError) CapabilityNotFoundError
     ├─ LoadError           FactoryNotFoundError FactoryNotAllowedError MissingExtraError
-    ├─ LifecycleError      ActivationError UnhealthyError SwapError DeadlineError InactiveError
+    ├─ LifecycleError      ActivationError UnhealthyError SwapError DeadlineError InactiveError PausedError
     ├─ ConfigurationError  SecretNotFoundError
     ├─ StoreError
     ├─ FetchError          FetchRefusedError
@@ -44,6 +44,7 @@ from oneiric.core._errors_running import (
     FetchRefusedError,
     InactiveError,
     LifecycleError,
+    PausedError,
     RejectedError,
     SecretNotFoundError,
     StoreError,
@@ -73,6 +74,7 @@ __all__ = [
     "LoadError",
     "MissingExtraError",
     "OneiricError",
+    "PausedError",
     "RegistrationError",
     "RejectedError",
     "ResolutionError",
