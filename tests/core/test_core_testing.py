@@ -93,3 +93,18 @@ def test_a_fake_environment_meets_what_it_is_told() -> None:
     assert environment.is_installed("redis>=6")
     assert not environment.is_installed("redis")
     assert environment.os == "darwin"
+
+
+def test_closing_with_a_budget_ends_all_drains_together_however_many_leases_are_held() -> None:
+    async def scenario() -> float:
+        resolver = Resolver()
+        lifecycle = LifecycleManager(resolver)
+        for name in ("first", "second", "third"):
+            resolver.register(Candidate(domain="service", key=name, provider="one", factory=FakeComponent))
+            await lifecycle.lease("service", name).__aenter__()
+        before = asyncio.get_running_loop().time()
+        await lifecycle.aclose(drain_seconds=4)
+        assert lifecycle.broken_leases == 3
+        return asyncio.get_running_loop().time() - before
+
+    assert run_driven(scenario(), DrivenClock()) == pytest.approx(4)

@@ -231,9 +231,11 @@ class Activator:
             generation = self.unbind(slot, slot.current)
         await self.drainer.retire(slot, generation)
 
-    async def close(self, cleanup_seconds: float | None) -> None:
+    async def close(self, cleanup_seconds: float | None, drain_seconds: float | None = None) -> None:
         """Retire everything, last activated first, at the drain deadline also under leases."""
         self.swapper.close()
+        if drain_seconds is not None:
+            self.drainer.end_by(drain_seconds)
         retiring: list[tuple[Slot, Generation]] = []
         for slot in self.slots.all():
             async with slot.lock:

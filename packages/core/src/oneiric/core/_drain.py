@@ -30,13 +30,15 @@ def reason_of(error: BaseException) -> str:
 class Drainer:
     """Owns every task that outlives the call which caused it: drains, cleanups, teardowns of failed attempts."""
 
-    __slots__ = ("_clock", "_emit", "_force", "_late", "_tasks", "_workshop", "broken")
+    __slots__ = ("_clock", "_emit", "_ends_at", "_force", "_late", "_tasks", "_workshop", "broken")
 
     def __init__(self, workshop: Workshop, emit: Emitter, clock: Callable[[], float], *, force: bool) -> None:
         self._workshop = workshop
         self._emit = emit
         self._clock = clock
         self._force = force
+        #: Loop time at which every drain ends, whatever its own deadline; None until the manager closes.
+        self._ends_at: float | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         #: Generations past their drain deadline, waiting for their last lease.
         self._late: set[Generation] = set()
@@ -81,8 +83,7 @@ class Drainer:
 
     async def _drain(self, slot: Slot, old: Generation, reported: "asyncio.Future[None]", *, force: bool) -> None:
         idle = old.idle()
-        seconds = self._workshop.timeouts.drain_seconds
-        await asyncio.wait((idle,), timeout=seconds)
+        await asyncio.wait((idle,), timeout=self._deadline_seconds())
         if not old.in_flight:
             return
         force = force or self._force
@@ -97,6 +98,17 @@ class Drainer:
             await idle
         finally:
             self._late.discard(old)
+
+    def end_by(self, seconds: float) -> None:
+        """Let all drains that begin from now on end together, *seconds* from now at the latest."""
+        self._ends_at = asyncio.get_running_loop().time() + seconds
+
+    def _deadline_seconds(self) -> float | None:
+        own = self._workshop.timeouts.drain_seconds
+        if self._ends_at is None:
+            return own
+        left = max(0.0, self._ends_at - asyncio.get_running_loop().time())
+        return left if own is None else min(own, left)
 
     async def clean_up(self, slot: Slot, old: Generation) -> None:
         """Clean up a generation; in an owned task from where it first suspends. Reports what goes wrong."""

@@ -320,13 +320,17 @@ class LifecycleManager(InstanceAccess):
         """Call *observer* with each lifecycle event from now on; return the call that stops it."""
         return self._observers.add(observer)
 
-    async def aclose(self) -> None:
-        """Retire everything, last activated first; at the drain deadline also under leases. Safe to call twice."""
+    async def aclose(self, *, drain_seconds: float | None = None) -> None:
+        """Retire everything, last activated first; at the drain deadline also under leases. Safe to call twice.
+
+        Args:
+            drain_seconds: How long all drains together may take; by default each has its own deadline.
+        """
         if not self._activator.used:
             self._activator.swapper.close()
             return
         self._activator.check_loop()
-        await self._activator.close(self.timeouts.cleanup_seconds)
+        await self._activator.close(self.timeouts.cleanup_seconds, drain_seconds)
         if self._snapshot is not None:
             await self._snapshot.flush()
 
