@@ -331,3 +331,20 @@ def test_settings_for_is_set_once() -> None:
     assert lifecycle.settings_for is settings_for
     with pytest.raises(LifecycleError, match="already"):
         lifecycle.settings_for = lambda candidate, tenant: None
+
+
+def test_renewing_touches_the_slots_that_are_named_and_keeps_what_was_selected() -> None:
+    async def scenario(world: World) -> None:
+        for key in (A, B):
+            world.offer(key, "one")
+            await world.lifecycle.activate(key)
+            world.offer(key, "better")
+        await world.lifecycle.swap(A, provider="one")
+        before = world.lifecycle.get_instance(A)
+        report = await world.lifecycle.renew((A.domain, A.name, None), ("service", "unused", None))
+
+        assert report.swapped == (("service", "a", None),)
+        assert (world.serving(A), world.serving(B)) == ("one", "one")
+        assert world.lifecycle.get_instance(A) is not before
+
+    run(scenario)

@@ -13,6 +13,8 @@ from oneiric.core.errors import (
     ConfigurationError,
     InactiveError,
     InvalidCandidateError,
+    LifecycleError,
+    PausedError,
     ResolutionError,
     SelectionNotFoundError,
     SwapError,
@@ -20,7 +22,7 @@ from oneiric.core.errors import (
 from oneiric.core.events import Bound
 from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import Candidate, Policy, Resolver
-from oneiric.domains import AdapterBridge, DomainBridge, DomainHandle, ServiceBridge
+from oneiric.domains import ActionBridge, AdapterBridge, DomainBridge, DomainHandle, ServiceBridge, TaskBridge
 from oneiric.runtime.settings import (
     DomainSettings,
     OneiricSettings,
@@ -182,8 +184,8 @@ async def test_a_key_of_another_domain_is_refused(system: System) -> None:
 
 
 async def test_listing_and_explaining_agree_with_use(system: System) -> None:
-    assert [each.provider for each in system.services.active()] == ["stripe"]
-    assert [each.provider for each in system.services.shadowed()] == ["adyen"]
+    assert [each.provider for each in system.services.active_candidates()] == ["stripe"]
+    assert [each.provider for each in system.services.shadowed_candidates()] == ["adyen"]
     assert system.services.explain(PAY).selected == (await system.services.use(PAY)).provider
 
 
@@ -227,8 +229,24 @@ async def test_wrong_settings_refuse_a_swap_and_the_old_instance_serves(
 
 async def test_settings_that_could_not_take_effect_are_refused(system: System) -> None:
     section = DomainSettings(provider_settings={"stripe": {"retries": 9}})
+    lifecycle = LifecycleManager(system.resolver, settings_for=lambda candidate, tenant: None)
     with pytest.raises(ConfigurationError, match="would never reach their factories"):
-        ServiceBridge(resolver=system.resolver, lifecycle=system.lifecycle, settings=section)
+        ServiceBridge(resolver=system.resolver, lifecycle=lifecycle, settings=section)
+
+
+async def test_a_bridge_brings_its_settings_to_a_lifecycle_that_was_made_without(offer: Offer, shop: Any) -> None:
+    resolver = Resolver()
+    resolver.apply(add=[offer("stripe", **STRIPE), offer("adyen", domain="adapter", **STRIPE)])
+    async with LifecycleManager(resolver) as lifecycle:
+        section = DomainSettings(provider_settings={"stripe": {"retries": 9}})
+        services = ServiceBridge(resolver=resolver, lifecycle=lifecycle, settings=section)
+        adapters = AdapterBridge(
+            resolver=resolver,
+            lifecycle=lifecycle,
+            settings=DomainSettings(provider_settings={"adyen": {"retries": 8}}),
+        )
+        assert (await services.use("pay")).settings.retries == 9
+        assert (await adapters.use("pay")).settings.retries == 8
 
 
 async def test_a_choice_that_stays_keeps_its_place_of_origin(write: Callable[..., None], shop: Any) -> None:
@@ -247,7 +265,7 @@ async def test_any_domain_has_a_bridge(system: System, offer: Offer) -> None:
     ledger = DomainBridge("ledger", resolver=system.resolver, lifecycle=system.lifecycle)
     assert (await ledger.use("main")).provider == "sqlite"
     adapters = AdapterBridge(resolver=system.resolver, lifecycle=system.lifecycle)
-    assert (adapters.domain, adapters.active()) == ("adapter", ())
+    assert (adapters.domain, adapters.active_candidates()) == ("adapter", ())
     with pytest.raises(InvalidCandidateError):
         DomainBridge("No Domain", resolver=system.resolver, lifecycle=system.lifecycle)
 
@@ -263,3 +281,82 @@ async def test_a_tenant_with_a_selection_of_its_own_has_an_instance_of_its_own(
         other = await system.services.use("pay", tenant="other")
         assert (base.provider, acme.provider) == ("stripe", "adyen")
         assert other.instance is base.instance
+
+
+class Activity:
+    """Says what it is told to."""
+
+    def __init__(self) -> None:
+        self.paused = self.draining = False
+        self.note: str | None = None
+
+    def get(self, domain: str, key: str) -> "Activity":
+        assert (domain, key) == ("service", "pay")
+        return self
+
+
+@pytest.mark.parametrize("state", ["paused", "draining"])
+async def test_a_key_that_takes_no_new_work_refuses_every_way_to_it_and_finishes_what_runs(
+    system: System, state: str
+) -> None:
+    activity = Activity()
+    bridge = ServiceBridge(resolver=system.resolver, lifecycle=system.lifecycle, activity=activity)
+    handle, live, lease = await bridge.use("pay"), bridge.live("pay"), bridge.lease("pay")
+    assert bridge.should_accept_work("pay")
+    async with bridge.lease("pay") as held:
+        setattr(activity, state, True)
+        activity.note = "new disks"
+        assert not bridge.should_accept_work("pay")
+        with pytest.raises(PausedError, match=f"service:pay is {state} and takes no new work: new disks"):
+            await bridge.use("pay")
+        for refused in (lease.__aenter__(), live.charge(1), bridge.lease("pay").__aenter__()):
+            with pytest.raises(PausedError):
+                await refused
+        with pytest.raises(PausedError):
+            handle.acquire()
+        assert await held.charge(1) == 1
+    setattr(activity, state, False)
+    assert await live.charge(2) == 2
+
+
+async def test_forcing_a_reload_renews_the_instance_and_keeps_the_choice(system: System, shop: Any) -> None:
+    await system.lifecycle.swap("service", "pay", "adyen", by="ops")
+    before = (await system.services.use("pay")).instance
+    after = await system.services.use("pay", force_reload=True)
+    assert (after.provider, before.is_closed) == ("adyen", True)
+    assert after.instance is not before
+    assert system.services.explain("pay").selected == "adyen"
+
+
+async def test_forcing_a_reload_of_a_provider_beside_leaves_the_active_one(system: System) -> None:
+    active = await system.services.use("pay")
+    serving = active.instance
+    first = (await system.services.use("pay", provider="adyen")).instance
+    second = await system.services.use("pay", provider="adyen", force_reload=True)
+    assert second.instance is not first
+    assert (first.is_closed, active.instance is serving) == (True, True)
+
+
+class Double:
+    async def run(self, payload: int = 1) -> int:
+        return 2 * payload
+
+    async def execute(self, payload: dict[str, Any]) -> dict[str, Any]:
+        return {"status": "done", **payload}
+
+
+async def test_a_task_runs_and_an_action_is_invoked_under_a_lease(offer: Offer, shop: Any) -> None:
+    resolver = Resolver()
+    for domain in ("task", "action"):
+        resolver.register(offer("double", domain=domain, key="double", factory=Double))
+        resolver.register(offer("other", domain=domain, key="other"))
+    async with LifecycleManager(resolver) as lifecycle:
+        tasks = TaskBridge(resolver=resolver, lifecycle=lifecycle)
+        actions = ActionBridge(resolver=resolver, lifecycle=lifecycle)
+        assert (await tasks.run("double", 4), await tasks.run(Key("task", "double"))) == (8, 2)
+        assert await actions.invoke("double", {"a": 1}) == {"status": "done", "a": 1}
+        assert await actions.invoke("double") == {"status": "done"}
+        with pytest.raises(LifecycleError, match="task:other is served by Payments, which has no method 'run'"):
+            await tasks.run("other")
+        with pytest.raises(LifecycleError, match="no method 'execute'"):
+            await actions.invoke("other")

@@ -37,6 +37,7 @@ class InstanceAccess:
         *,
         provider: str | None = None,
         tenant: str | None = None,
+        gate: Gate | None = None,
     ) -> Lease:
         """Hold what serves for the length of an ``async with`` block; the safe way to use it across awaits.
 
@@ -47,8 +48,9 @@ class InstanceAccess:
             key: The key, when *domain* is a string.
             provider: This provider's instance, opened beside the active one if it is another.
             tenant: Whose instance; by default the base one.
+            gate: Called as the block is entered; what it raises refuses the lease. By default nothing is refused.
         """
-        return Lease(self._activator, slot_name(domain, key, tenant), provider)
+        return Lease(self._activator, slot_name(domain, key, tenant), provider, gate)
 
     def lease_many(self, *keys: Target, tenant: str | None = None) -> LeaseMany:
         """Hold the instances of several keys as one consistent set; a group swap never comes in between."""

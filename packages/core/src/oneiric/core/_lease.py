@@ -1,5 +1,6 @@
 """Leases and handles: hold an instance so that it is not cleaned up under a call."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +21,20 @@ class Lease:
     Activates on first use, but not after `retire`.
     """
 
-    __slots__ = ("_activator", "_beside", "_generation", "_name")
+    __slots__ = ("_activator", "_beside", "_gate", "_generation", "_name")
 
-    def __init__(self, activator: "Activator", name: "SlotName", beside: str | None) -> None:
+    def __init__(
+        self, activator: "Activator", name: "SlotName", beside: str | None, gate: Callable[[], object] | None = None
+    ) -> None:
         self._activator = activator
         self._name = name
         self._beside = beside
+        self._gate = gate
         self._generation: Generation | None = None
 
     async def __aenter__(self) -> Any:
+        if self._gate is not None:
+            self._gate()
         slot = self._activator.slot(self._name, self._beside)
         generation = slot.current
         if generation is None:

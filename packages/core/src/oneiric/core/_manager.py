@@ -272,6 +272,20 @@ class LifecycleManager(InstanceAccess):
         self._activator.check_loop()
         return await reconcile(self._activator, frozenset(also))
 
+    async def renew(self, *slots: SlotName) -> ReconcileReport:
+        """Swap the named slots to new generations of what ranks first, as one group, and no others.
+
+        What an operator selected stays; a slot that serves nothing is left alone.
+
+        Args:
+            slots: (domain, key, tenant) each.
+
+        Raises:
+            SwapError: A step of one of them failed; all keep what they have.
+        """
+        self._activator.check_loop()
+        return await reconcile(self._activator, frozenset(slots), nothing_else=True)
+
     async def retire(
         self,
         domain: str | Key[Any],
@@ -303,7 +317,8 @@ class LifecycleManager(InstanceAccess):
             slot = beside
         await self._activator.retire(slot)
         if forget:
-            self._forget_selection(slot.name)
+            if provider is None:
+                self._forget_selection(slot.name)
             slot.state = "inactive"
             slot.retired = False
 

@@ -61,9 +61,18 @@ def stale_slots(activator: Activator) -> tuple[SlotName, ...]:
     return tuple(slot.name for slot in sorted([*(s for s, _ in plan.stale), *plan.orphans], key=lambda s: s.sort_key))
 
 
-async def reconcile(activator: Activator, also: Collection[SlotName] = ()) -> ReconcileReport:
-    """Swap every stale slot and those in *also*, as one group; retire tenants' slots whose overlay is gone."""
+async def reconcile(
+    activator: Activator, also: Collection[SlotName] = (), *, nothing_else: bool = False
+) -> ReconcileReport:
+    """Swap every stale slot and those in *also*, as one group; retire tenants' slots whose overlay is gone.
+
+    With *nothing_else*, slots that are not in *also* are left as they are.
+    """
     plan = _plan(activator, also)
+    if nothing_else:
+        stale = [(slot, winner) for slot, winner in plan.stale if slot.name in also]
+        unresolved = {name: error for name, error in plan.unresolved.items() if name in also}
+        plan = _Plan(stale, [], unresolved)
     group: list[Slot] = []
     alone: list[Slot] = []
     for slot, winner in plan.stale:

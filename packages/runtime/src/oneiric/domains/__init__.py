@@ -1,10 +1,27 @@
-"""Domains: what an application asks for adapters, services and whatever domains it has of its own.
+"""Domains: what an application asks for adapters, services, tasks, events, workflows, actions and its own domains.
 
-A bridge binds one domain of the resolver and the lifecycle to its section of the settings. `AdapterBridge`
-and `ServiceBridge` are bridges of the built-in domains; `DomainBridge` serves any.
+A bridge binds one domain of the resolver and the lifecycle to its section of the settings. `AdapterBridge` and the
+five beside it are bridges of the built-in domains; `DomainBridge` serves any.
 """
 
-from oneiric.domains._bridge import AdapterBridge, DomainBridge, ServiceBridge
+from oneiric.domains._bridge import DomainBridge
+from oneiric.domains._builtin import (
+    ActionBridge,
+    AdapterBridge,
+    EventBridge,
+    ServiceBridge,
+    TaskBridge,
+    WorkflowBridge,
+)
 from oneiric.domains._handle import DomainHandle
 
-__all__ = ["AdapterBridge", "DomainBridge", "DomainHandle", "ServiceBridge"]
+__all__ = [
+    "ActionBridge",
+    "AdapterBridge",
+    "DomainBridge",
+    "DomainHandle",
+    "EventBridge",
+    "ServiceBridge",
+    "TaskBridge",
+    "WorkflowBridge",
+]

@@ -1,17 +1,20 @@
 """Bridges: one domain of the resolver and the lifecycle, bound to its section of the settings."""
 
-from collections.abc import Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
-from typing import Any, ClassVar, overload
+from functools import partial
+from typing import Any, overload
 
-from oneiric.core.errors import ConfigurationError, ResolutionError
+from oneiric.core.errors import ConfigurationError, InactiveError, ResolutionError
 from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import Candidate, Explanation, Key, Resolver
+from oneiric.domains._admission import admit
 from oneiric.domains._handle import DomainHandle
+from oneiric.runtime._ports import ActivitySource
 from oneiric.runtime.settings import DomainSettings, ProviderSettings, selections_of
 
-__all__ = ["AdapterBridge", "DomainBridge", "ServiceBridge"]
+__all__ = ["DomainBridge"]
 
 
 class DomainBridge:
@@ -26,11 +29,13 @@ class DomainBridge:
         resolver: Ranks the candidates.
         lifecycle: Holds the instances; must be of the same resolver.
         settings: The domain's section; by default an empty one.
-        provider_settings: What the lifecycle asks for the settings of a provider.
+        provider_settings: What the lifecycle asks for the settings of a provider; by default what it was made
+            with. A lifecycle that was made without is given one as soon as providers are configured.
+        activity: Says which keys are paused or drain; by default none is. A paused key is refused when it is asked
+            for, and so is each new call of a handle, lease or live proxy that was given out before.
 
     Raises:
-        ConfigurationError: *settings* configure providers, but there is no *provider_settings* to carry
-            that to their factories.
+        ConfigurationError: *settings* configure providers, but the lifecycle asks somebody else for settings.
     """
 
     def __init__(
@@ -41,11 +46,13 @@ class DomainBridge:
         lifecycle: LifecycleManager,
         settings: DomainSettings | None = None,
         provider_settings: ProviderSettings | None = None,
+        activity: ActivitySource | None = None,
     ) -> None:
         self.domain = Key(domain, "any").domain  # a Key refuses what cannot be a domain
         self.resolver = resolver
         self.lifecycle = lifecycle
         self._provider_settings = provider_settings
+        self._activity = activity
         self._settings = DomainSettings()
         if settings is not None:
             self.update_settings(settings)
@@ -68,17 +75,27 @@ class DomainBridge:
             ConfigurationError: The section configures providers, but nothing carries that to their factories.
             InvalidCandidateError: A key or provider breaks the grammar of names.
         """
-        if self._provider_settings is not None:
-            self._select(section)
-            self._provider_settings.update(self.domain, section)
-        elif section.provider_settings:
-            raise ConfigurationError(
-                f"the settings of {self.domain} providers would never reach their factories",
-                "settings = ProviderSettings(), given to LifecycleManager(settings_for=…) and to the bridge",
-            )
-        else:
-            self._select(section)
+        carrier = self._carrier(section)
+        self._select(section)
+        if carrier is not None:
+            carrier.update(self.domain, section)
         self._settings = section
+
+    def _carrier(self, section: DomainSettings) -> ProviderSettings | None:
+        """Return what brings the section's provider settings to the factories, if there is any to bring."""
+        if self._provider_settings is None:
+            asked = self.lifecycle.settings_for
+            if isinstance(asked, ProviderSettings):
+                self._provider_settings = asked
+            elif section.provider_settings and asked is None:
+                self._provider_settings = self.lifecycle.settings_for = ProviderSettings()
+            elif section.provider_settings:
+                raise ConfigurationError(
+                    f"the settings of {self.domain} providers would never reach their factories: "
+                    "the lifecycle asks somebody else for settings",
+                    "LifecycleManager(settings_for=ProviderSettings(…))",
+                )
+        return self._provider_settings
 
     def _select(self, section: DomainSettings) -> None:
         policy = self.resolver.policy
@@ -102,6 +119,7 @@ class DomainBridge:
         capabilities: Iterable[str] = (),
         require_all: bool = True,
         tenant: str | None = None,
+        force_reload: bool = False,
     ) -> DomainHandle[T]: ...
     @overload
     async def use(
@@ -112,6 +130,7 @@ class DomainBridge:
         capabilities: Iterable[str] = (),
         require_all: bool = True,
         tenant: str | None = None,
+        force_reload: bool = False,
     ) -> DomainHandle[Any]: ...
     async def use(
         self,
@@ -121,6 +140,7 @@ class DomainBridge:
         capabilities: Iterable[str] = (),
         require_all: bool = True,
         tenant: str | None = None,
+        force_reload: bool = False,
     ) -> DomainHandle[Any]:
         """Return a handle on what serves for a key; activate it first if nothing does.
 
@@ -132,19 +152,34 @@ class DomainBridge:
                 opened beside it.
             require_all: Whether it must have all of *capabilities*, or any.
             tenant: Whose; by default the base.
+            force_reload: Replace what serves by a new instance first, even of the same provider with the same settings.
 
         Raises:
             CandidateNotFoundError: Nothing eligible stands for the key.
             SelectionNotFoundError: The provider named or selected is absent or set aside.
             CapabilityNotFoundError: No candidate, or not the selected one, has the capabilities.
             ActivationError: A step of the activation failed; ``step`` names it.
+            PausedError: The key takes no new work.
         """
         name = self._name(key)
+        gate = self._gate(name)
+        if gate is not None:
+            gate()
         wanted = tuple(capabilities)
         if wanted:
             provider = self._capable(name, provider, wanted, require_all=require_all, tenant=tenant)
+        if force_reload:
+            await self._renew(name, provider, tenant)
         handle = await self.lifecycle.handle(self.domain, name, provider=provider, tenant=tenant)
-        return DomainHandle(self.domain, name, handle, tenant)
+        return DomainHandle(self.domain, name, handle, tenant, gate=gate)
+
+    async def _renew(self, key: str, provider: str | None, tenant: str | None) -> None:
+        serving = self.lifecycle.get_status(self.domain, key, tenant=tenant).current_provider
+        if provider in {None, serving}:
+            await self.lifecycle.renew((self.domain, key, tenant))
+        else:
+            with suppress(InactiveError):  # it is not open, so the one that will be is new
+                await self.lifecycle.retire(self.domain, key, provider=provider, tenant=tenant, forget=True)
 
     def _capable(
         self, key: str, provider: str | None, wanted: tuple[str, ...], *, require_all: bool, tenant: str | None
@@ -181,8 +216,9 @@ class DomainBridge:
         self, key: str | Key[Any], *, provider: str | None = None, tenant: str | None = None
     ) -> AbstractAsyncContextManager[Any]:
         """Hold an instance across awaits: ``async with bridge.lease("cache") as cache``."""
+        name = self._name(key)
         lease: AbstractAsyncContextManager[Any] = self.lifecycle.lease(
-            self.domain, self._name(key), provider=provider, tenant=tenant
+            self.domain, name, provider=provider, tenant=tenant, gate=self._gate(name)
         )
         return lease
 
@@ -192,7 +228,8 @@ class DomainBridge:
     def live(self, key: str, *, tenant: str | None = None) -> Any: ...
     def live(self, key: str | Key[Any], *, tenant: str | None = None) -> Any:
         """Return a proxy that calls whatever serves at the moment of each call."""
-        return self.lifecycle.live(self.domain, self._name(key), tenant=tenant)
+        name = self._name(key)
+        return self.lifecycle.live(self.domain, name, tenant=tenant, gate=self._gate(name))
 
     def explain(self, key: str | Key[Any], *, tenant: str | None = None) -> Explanation:
         """Return which provider is chosen for a key, and why.
@@ -202,13 +239,23 @@ class DomainBridge:
         """
         return self.resolver.explain(self.domain, self._name(key), tenant=tenant)
 
-    def active(self) -> tuple[Candidate, ...]:
+    def active_candidates(self) -> tuple[Candidate, ...]:
         """Return the candidates that rank first, one per key."""
         return self.resolver.list_active(self.domain)
 
-    def shadowed(self) -> tuple[Candidate, ...]:
+    def shadowed_candidates(self) -> tuple[Candidate, ...]:
         """Return the candidates that others rank before."""
         return self.resolver.list_shadowed(self.domain)
+
+    def should_accept_work(self, key: str | Key[Any]) -> bool:
+        """Tell whether a key takes new work: it is neither paused nor draining."""
+        if self._activity is None:
+            return True
+        state = self._activity.get(self.domain, self._name(key))
+        return not (state.paused or state.draining)
+
+    def _gate(self, key: str) -> Callable[[], object] | None:
+        return None if self._activity is None else partial(admit, self._activity, self.domain, key)
 
     def _name(self, key: str | Key[Any]) -> str:
         if isinstance(key, str):
@@ -219,37 +266,3 @@ class DomainBridge:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.domain}>"
-
-
-class _BuiltIn(DomainBridge):
-    """A bridge whose domain is known by its class."""
-
-    _domain: ClassVar[str]
-
-    def __init__(
-        self,
-        *,
-        resolver: Resolver,
-        lifecycle: LifecycleManager,
-        settings: DomainSettings | None = None,
-        provider_settings: ProviderSettings | None = None,
-    ) -> None:
-        super().__init__(
-            self._domain,
-            resolver=resolver,
-            lifecycle=lifecycle,
-            settings=settings,
-            provider_settings=provider_settings,
-        )
-
-
-class AdapterBridge(_BuiltIn):
-    """Use adapters: caches, queues, stores and other backends."""
-
-    _domain = "adapter"
-
-
-class ServiceBridge(_BuiltIn):
-    """Use services: the application's own business components."""
-
-    _domain = "service"

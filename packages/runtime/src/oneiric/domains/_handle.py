@@ -1,6 +1,6 @@
 """What `use` hands out: the instance that serves, and everything known of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from oneiric.core.lifecycle import Generation, Handle
@@ -21,13 +21,22 @@ class DomainHandle[T]:
         tenant: Whose, or None for the base.
     """
 
-    __slots__ = ("_handle", "domain", "key", "tenant")
+    __slots__ = ("_gate", "_handle", "domain", "key", "tenant")
 
-    def __init__(self, domain: str, key: str, handle: Handle, tenant: str | None = None) -> None:
+    def __init__(
+        self,
+        domain: str,
+        key: str,
+        handle: Handle,
+        tenant: str | None = None,
+        *,
+        gate: Callable[[], object] | None = None,
+    ) -> None:
         self.domain = domain
         self.key = key
         self.tenant = tenant
         self._handle = handle
+        self._gate = gate
 
     @property
     def instance(self) -> T:
@@ -60,7 +69,10 @@ class DomainHandle[T]:
 
         Raises:
             InactiveError: Nothing serves any more.
+            PausedError: The key takes no new work.
         """
+        if self._gate is not None:
+            self._gate()
         return self._handle.acquire()
 
     def release(self, generation: Generation) -> None:
