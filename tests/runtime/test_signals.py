@@ -1,0 +1,80 @@
+"""Signals, really sent to real processes."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import asyncio, sys
+from oneiric.runtime._signals import ProcessSignals
+
+async def main(mode):
+    stopped, forced = asyncio.Event(), asyncio.Event()
+    said = lambda word: print(word, flush=True)
+    with ProcessSignals(
+        stop=lambda: (said('stop'), stopped.set()),
+        force=lambda: (said('force'), forced.set()),
+        reload=lambda: said('reload'),
+    ) as signals:
+        said('ready')
+        await stopped.wait()
+        if mode == 'forced':
+            await forced.wait()
+        if mode == 'deaf':
+            await asyncio.Event().wait()
+        said(f'{signals.received!s} {signals.forced!s}')
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def started(mode: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert line(process) == "ready"
+    return process
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_asks_to_stop(number: signal.Signals) -> None:
+    with started("once") as process:
+        process.send_signal(number)
+        assert (line(process), line(process)) == ("stop", f"{number} None")
+        assert process.wait() == 0
+
+
+def test_the_second_signal_forces() -> None:
+    with started("forced") as process:
+        process.send_signal(signal.SIGTERM)
+        assert line(process) == "stop"
+        process.send_signal(signal.SIGINT)
+        assert (line(process), line(process)) == ("force", "15 2")
+        assert process.wait() == 0
+
+
+def test_sighup_reloads_and_stops_nothing() -> None:
+    with started("once") as process:
+        for _ in range(2):
+            process.send_signal(signal.SIGHUP)
+            assert line(process) == "reload"
+        process.send_signal(signal.SIGTERM)
+        assert line(process) == "stop"
+        assert process.wait() == 0
+
+
+def test_a_process_that_does_not_heed_being_forced_is_ended() -> None:
+    with started("deaf") as process:
+        process.send_signal(signal.SIGTERM)
+        assert line(process) == "stop"
+        process.send_signal(signal.SIGTERM)
+        assert line(process) == "force"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 128 + signal.SIGTERM
