@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 # They need no server, account or key, and win where nothing is configured.
-EMBEDDED = {"env", "file", "local", "memory", "sqlite"}
+EMBEDDED = {"env", "local", "memory", "sqlite"}
 
 
 @dataclass(frozen=True)
