@@ -103,6 +103,11 @@ def test_exit_codes_and_statuses_are_those_that_are_promised(error: OneiricError
         ("CapabilityNotFoundError", 4),
         ("InactiveError", 6),
         ("SwapError", 1),
+        ("SignatureError", 5),
+        ("DigestError", 5),
+        ("RollbackError", 5),
+        ("ExpiredError", 5),
+        ("SchemaError", 1),
     ],
 )
 def test_what_a_command_exits_with(name: str, code: int) -> None:

@@ -1,4 +1,4 @@
-"""Errors of running components, of settings and stores, and of what lies behind adapters."""
+"""Errors of running components, of settings and stores, of what is delivered, and of what lies behind adapters."""
 
 from typing import ClassVar
 
@@ -151,6 +151,52 @@ class StoreError(OneiricError):
     """A local store is locked, corrupt or full."""
 
     http_status = 503
+
+
+class ManifestError(OneiricError):
+    """What was delivered is wrong, and nothing of it was used: ``ManifestError(message, hint)``."""
+
+    http_status = 422
+
+
+class SignatureError(ManifestError):
+    """Too few of the trusted keys signed, or a key or a signature is malformed."""
+
+    exit_code = 5
+
+
+class DigestError(ManifestError):
+    """Bytes are not those that were signed for, or their digest is revoked."""
+
+    exit_code = 5
+
+
+class SchemaError(ManifestError):
+    """A document breaks its schema: ``SchemaError(message, hint, problems)``.
+
+    Attributes:
+        problems: One sentence for each thing that is wrong, the first one also in the message.
+    """
+
+    def __init__(self, message: str, hint: str | None = None, problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint, problems)
+        self.problems = problems
+
+
+class ExpiredError(ManifestError):
+    """A document is no longer valid, or not yet."""
+
+    exit_code = 5
+
+
+class RollbackError(ManifestError):
+    """A document is older than one already trusted, or has its version and other bytes."""
+
+    exit_code = 5
+
+
+class UnsafePathError(ManifestError):
+    """An artifact holds a file that must not be unpacked, such as one outside its directory."""
 
 
 class FetchError(OneiricError):

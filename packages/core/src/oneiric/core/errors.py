@@ -9,6 +9,7 @@
     ├─ LifecycleError      ActivationError UnhealthyError SwapError DeadlineError InactiveError PausedError
     ├─ ConfigurationError  SecretNotFoundError
     ├─ StoreError
+    ├─ ManifestError       SignatureError DigestError SchemaError ExpiredError RollbackError UnsafePathError
     ├─ FetchError          FetchRefusedError
     └─ AdapterError        UnavailableError AdapterTimeoutError RejectedError AuthenticationError
 
@@ -40,17 +41,24 @@ from oneiric.core._errors_running import (
     AuthenticationError,
     ConfigurationError,
     DeadlineError,
+    DigestError,
+    ExpiredError,
     FetchError,
     FetchRefusedError,
     InactiveError,
     LifecycleError,
+    ManifestError,
     PausedError,
     RejectedError,
+    RollbackError,
+    SchemaError,
     SecretNotFoundError,
+    SignatureError,
     StoreError,
     SwapError,
     UnavailableError,
     UnhealthyError,
+    UnsafePathError,
 )
 
 __all__ = [
@@ -63,7 +71,9 @@ __all__ = [
     "CatalogError",
     "ConfigurationError",
     "DeadlineError",
+    "DigestError",
     "DuplicateCandidateError",
+    "ExpiredError",
     "FactoryNotAllowedError",
     "FactoryNotFoundError",
     "FetchError",
@@ -72,18 +82,23 @@ __all__ = [
     "InvalidCandidateError",
     "LifecycleError",
     "LoadError",
+    "ManifestError",
     "MissingExtraError",
     "OneiricError",
     "PausedError",
     "RegistrationError",
     "RejectedError",
     "ResolutionError",
+    "RollbackError",
+    "SchemaError",
     "SecretNotFoundError",
     "SelectionNotFoundError",
+    "SignatureError",
     "StoreError",
     "SwapError",
     "UnavailableError",
     "UnhealthyError",
+    "UnsafePathError",
 ]
 
 # The tree is one public module to users: tracebacks and pickles name it, not where a class is written down.
