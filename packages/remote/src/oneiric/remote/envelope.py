@@ -11,7 +11,7 @@ import binascii
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from oneiric.core.errors import SchemaError, SignatureError
 from oneiric.remote._ed25519 import SIGNATURE_BYTES
@@ -26,12 +26,6 @@ __all__ = [
     "Signature",
     "pae",
     "sign",
-]
-
-type PayloadType = Literal[
-    "application/vnd.oneiric.manifest.v1+json",
-    "application/vnd.oneiric.root.v1+json",
-    "application/vnd.oneiric.freshness.v1+json",
 ]
 
 MANIFEST_TYPE: Final = "application/vnd.oneiric.manifest.v1+json"
@@ -151,7 +145,7 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def sign(payload: bytes, payload_type: PayloadType, keys: Iterable[SigningKey]) -> Envelope:
+def sign(payload: bytes, payload_type: str, keys: Iterable[SigningKey]) -> Envelope:
     """Return an envelope of *payload* signed by each of *keys*."""
     message = pae(payload_type, payload)
     signatures = tuple(Signature(key_id=key.public.key_id, value=key.sign(message)) for key in keys)
