@@ -8,34 +8,58 @@ dotted key, and never a value: a value may be a secret.
 Nothing here reads the environment or a file at import.
 """
 
-from oneiric.runtime.settings._load import LoadedSettings, load_settings
-from oneiric.runtime.settings._model import (
+from oneiric.runtime.settings._fields import SettingField, setting_fields
+from oneiric.runtime.settings._load import load_problems, load_settings
+from oneiric.runtime.settings._loaded import LoadedSettings
+from oneiric.runtime.settings._model import OneiricSettings
+from oneiric.runtime.settings._origin import Origin
+from oneiric.runtime.settings._policy import policy_from, selections_of
+from oneiric.runtime.settings._provider import ProviderSettings
+from oneiric.runtime.settings._remote import RemoteAuthSettings, RemoteSettings
+from oneiric.runtime.settings._running import (
+    EngineSettings,
+    HttpAuthSettings,
+    HttpSettings,
+    SchedulerSettings,
+    SecretsSettings,
+    SupervisorSettings,
+)
+from oneiric.runtime.settings._sections import (
     AppSettings,
     DomainSettings,
     LifecycleSettings,
     LoggingSettings,
-    OneiricSettings,
+    LoggingSinkSettings,
     PluginSettings,
     ProfileSettings,
     RuntimePathsSettings,
 )
-from oneiric.runtime.settings._origin import Origin
-from oneiric.runtime.settings._policy import policy_from, selections_of
-from oneiric.runtime.settings._provider import ProviderSettings
 
 __all__ = [
     "AppSettings",
     "DomainSettings",
+    "EngineSettings",
+    "HttpAuthSettings",
+    "HttpSettings",
     "LifecycleSettings",
     "LoadedSettings",
     "LoggingSettings",
+    "LoggingSinkSettings",
     "OneiricSettings",
     "Origin",
     "PluginSettings",
     "ProfileSettings",
     "ProviderSettings",
+    "RemoteAuthSettings",
+    "RemoteSettings",
     "RuntimePathsSettings",
+    "SchedulerSettings",
+    "SecretsSettings",
+    "SettingField",
+    "SupervisorSettings",
+    "load_problems",
     "load_settings",
     "policy_from",
     "selections_of",
+    "setting_fields",
 ]

@@ -4,6 +4,7 @@ Owned here: what all three formats have in common: the limits on size, depth and
 file itself.
 """
 
+import hashlib
 import math
 import stat
 from collections.abc import Callable
@@ -43,11 +44,13 @@ class Document:
         data: The outermost table.
         lines: Path of a node → the line its key, or its place in a list, begins on.
         spread: Nodes whose content runs over several lines without a position of its own for each part.
+        digest: SHA-256 of the bytes it was parsed from, in hexadecimal.
     """
 
     data: dict[str, Any]
     lines: dict[Path, int] = field(default_factory=dict)
     spread: set[Path] = field(default_factory=set)
+    digest: str = ""
 
     def line(self, path: Path) -> int | None:
         """Return the line of a node, or of the nearest one above it; None where that would be a guess."""
@@ -69,8 +72,10 @@ def read_document(path: FilePath) -> Document:
             where known, line are named.
     """
     parse = _parser(path)
-    document = parse(_text(path), str(path))
+    raw = _raw(path)
+    document = parse(_text(raw, str(path)), str(path))
     bounded(document, str(path))
+    document.digest = hashlib.sha256(raw).hexdigest()
     return document
 
 
@@ -92,7 +97,7 @@ def _parser(path: FilePath) -> Callable[[str, str], Document]:
     return parse
 
 
-def _text(path: FilePath) -> str:
+def _raw(path: FilePath) -> bytes:
     file = str(path)
     try:
         with path.open("rb", buffering=0) as stream:
@@ -108,6 +113,10 @@ def _text(path: FilePath) -> str:
         raise ConfigurationError(
             f"is larger than {MAX_BYTES} bytes", "a smaller file, or a directory of them", file=file
         )
+    return raw
+
+
+def _text(raw: bytes, file: str) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -8,14 +8,14 @@ from oneiric.core import Secret
 from oneiric.core.errors import ConfigurationError
 from oneiric.runtime.settings._origin import Layer, Path, refuse, walk
 
-__all__ = ["SECRET_PREFIX", "interpolate"]
+__all__ = ["SECRET_PREFIX", "interpolate", "is_read"]
 
 SECRET_PREFIX: Final = "ONEIRIC_SECRET_"  # noqa: S105 - the name's beginning, not a secret
 _REFERENCE = re.compile(r"(\$?)\$\{([^}]*)(\}?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
-def interpolate(layer: Layer, environ: Mapping[str, str]) -> None:
+def interpolate(layer: Layer, environ: Mapping[str, str]) -> list[ConfigurationError]:
     """Replace the references in every scalar that came from a file; what is put in is never looked at again.
 
     A value inside ``provider_settings`` that takes in a secret becomes a `Secret`, so that printing the
@@ -25,15 +25,26 @@ def interpolate(layer: Layer, environ: Mapping[str, str]) -> None:
         layer: The settings; changed in place. ``app.allowed_env`` in them is heeded.
         environ: Where values come from.
 
-    Raises:
-        ConfigurationError: A reference is malformed, names a variable that is not allowed or not set, or
-            asks for the secret of a provider, which this release cannot fetch.
+    Returns:
+        An error for each value that was left as it is: a reference in it is malformed, names a variable that
+        is not allowed or not set, or asks for the secret of a provider, which this release cannot fetch.
     """
     allowed = _allowed(layer)
+    problems = []
     for path, value in list(walk(layer.data)):
         if isinstance(value, str) and "${" in value:
-            replaced = _replaced(value, path, layer, environ, allowed)
-            _set(layer.data, path, replaced)
+            try:
+                replaced = _replaced(value, path, layer, environ, allowed)
+            except ConfigurationError as error:
+                problems.append(error)
+            else:
+                _set(layer.data, path, replaced)
+    return problems
+
+
+def is_read(variable: str, layer: Layer) -> bool:
+    """Tell whether a variable that is no secret may be referred to."""
+    return variable in _allowed(layer) and not variable.startswith(SECRET_PREFIX)
 
 
 def _allowed(layer: Layer) -> frozenset[str]:

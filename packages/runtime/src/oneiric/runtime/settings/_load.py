@@ -1,5 +1,7 @@
 """Read the settings of a process: file or directory, environment, command line; into one checked value."""
 
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,86 +10,37 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from oneiric.core.errors import ConfigurationError, InvalidCandidateError
-from oneiric.core.resolution import Key
-from oneiric.runtime.settings._interpolation import interpolate
-from oneiric.runtime.settings._model import SECTION_OF, OneiricSettings, section_path
-from oneiric.runtime.settings._origin import DEFAULT, Layer, Origin, Path, dotted, refuse
-from oneiric.runtime.settings._problems import first_problem
-from oneiric.runtime.settings._schema import annotation_at, nearest
-from oneiric.runtime.settings._sources import read_config
-from oneiric.runtime.settings._text import environment_layer, override_layer
+from oneiric.core.errors import ConfigurationError
+from oneiric.runtime.settings._interpolation import interpolate, is_read
+from oneiric.runtime.settings._loaded import LoadedSettings
+from oneiric.runtime.settings._model import OneiricSettings
+from oneiric.runtime.settings._names import name_problems
+from oneiric.runtime.settings._origin import Layer
+from oneiric.runtime.settings._problems import first_of, problems_in
+from oneiric.runtime.settings._profile import profile_layer
+from oneiric.runtime.settings._sources import Config, read_config
+from oneiric.runtime.settings._text import environment_layer, is_setting, override_layer
 
-__all__ = ["CONFIG_VARIABLE", "LoadedSettings", "load_settings"]
+__all__ = ["load_problems", "load_settings"]
 
-CONFIG_VARIABLE: Final = "ONEIRIC_CONFIG"
+_CONFIG_VARIABLE: Final = "ONEIRIC_CONFIG"
 _STACK_ORDER_VARIABLE: Final = "ONEIRIC_STACK_ORDER"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedSettings:
-    """Settings, and where each of their values came from.
-
-    Attributes:
-        settings: The checked settings.
-        path: The file or directory they were read from, or None.
-        origins: Path of a value → where it came from; what is not in it is a default.
-        stack_order: The text of ``ONEIRIC_STACK_ORDER``.
-    """
-
-    settings: OneiricSettings
-    path: str | None = None
-    origins: Mapping[Path, Origin] = field(default_factory=dict, repr=False)
-    stack_order: str = ""
-
-    def origin(self, key: str | Path) -> str:
-        """Return where a value came from.
-
-        Args:
-            key: A dotted key, such as ``"adapters.selections.cache"``, or the parts of one.
-
-        Returns:
-            ``"settings/adapters.yml:3"``, ``"environment ONEIRIC_APP__NAME"``, ``"command line"`` or
-            ``"default"``.
-
-        Raises:
-            ConfigurationError: There is no such setting.
-        """
-        if isinstance(key, str):
-            # Keys may hold dots themselves, so a known path is found by how it is written.
-            spelt = {dotted(path): path for path in self.origins}
-            key = spelt.get(key) or tuple(key.split("."))
-        return str(self.origin_of(key))
-
-    def origin_of(self, path: Path) -> Origin:
-        """Return where a value came from, as a value.
-
-        Raises:
-            ConfigurationError: There is no such setting.
-        """
-        found = self.origins.get(path)
-        if found is None and annotation_at(OneiricSettings, path) is None and not _is_text_key(path):
-            raise ConfigurationError("is not a known setting", nearest(OneiricSettings, path), key=dotted(path))
-        return found or DEFAULT
-
-
-def _is_text_key(path: Path) -> bool:
-    """Tell whether a path names a key with dots in a table of texts."""
-    return any(annotation_at(OneiricSettings, path[:length]) is str for length in range(2, len(path)))
+type _Overrides = Iterable[str] | Mapping[str, Any]
 
 
 def load_settings(
     path: str | os.PathLike[str] | None = None,
     *,
     environ: Mapping[str, str] | None = None,
-    overrides: Iterable[str] | Mapping[str, Any] = (),
+    overrides: _Overrides = (),
     profile: str | None = None,
 ) -> LoadedSettings:
     """Read and check the settings of a process.
 
-    Sources, strongest first: *profile* and *overrides*, the environment, the configuration at *path*,
-    defaults. Nothing is looked for that nobody named: without *path* and ``ONEIRIC_CONFIG`` there is no
-    configuration file.
+    Sources, strongest first: *profile* and *overrides*, the environment, the configuration at *path*, the
+    defaults of the profile, defaults. Nothing is looked for that nobody named: without *path* and
+    ``ONEIRIC_CONFIG`` there is no configuration file.
 
     Args:
         path: A TOML, YAML or JSON file, or a directory of them named after sections; by default what
@@ -104,67 +57,106 @@ def load_settings(
             named as far as they are known, and no value is.
     """
     environ = os.environ if environ is None else environ
-    where = os.fspath(path) if path is not None else environ.get(CONFIG_VARIABLE) or None
-    merged = read_config(FilePath(where)) if where is not None else Layer()
-    merged.merge(environment_layer(environ, merged.data))
-    merged.merge(override_layer(overrides, merged.data))
-    if profile is not None:
-        merged.merge(override_layer({"profile.name": profile}, merged.data))
-    interpolate(merged, environ)
-    settings = _validated(merged)
-    _check_names(settings, merged)
+    read = _read(path, environ, overrides, profile)
+    settings, problems = _checked(read)
+    if settings is None or problems:
+        raise first_of(problems)
     return LoadedSettings(
         settings=settings,
-        path=where,
-        origins=merged.origins,
+        path=read.where,
+        files=tuple(file for file, _ in read.config.files),
+        digest=read.digest,
+        origins=read.layer.origins,
+        overridden={path: tuple(origins) for path, origins in read.layer.overridden.items()},
         stack_order=environ.get(_STACK_ORDER_VARIABLE, ""),
     )
 
 
-def _validated(layer: Layer) -> OneiricSettings:
+def load_problems(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    overrides: _Overrides = (),
+    profile: str | None = None,
+) -> list[ConfigurationError]:
+    """Return everything that `load_settings` would refuse, one error each; none if it would load.
+
+    A file that cannot be parsed, or a variable that names no setting, ends the search: what comes after it
+    cannot be told.
+
+    Args:
+        path: As for `load_settings`.
+        environ: As for `load_settings`.
+        overrides: As for `load_settings`.
+        profile: As for `load_settings`.
+    """
     try:
-        return OneiricSettings.model_validate(layer.data)
+        read = _read(path, os.environ if environ is None else environ, overrides, profile)
+    except ConfigurationError as error:
+        return [error]
+    return _checked(read)[1]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Read:
+    """All sources, laid over one another.
+
+    Attributes:
+        layer: The settings.
+        config: What came from disk.
+        where: The file or directory.
+        digest: Of everything.
+        problems: References that could not be replaced.
+    """
+
+    layer: Layer
+    config: Config
+    where: str | None
+    digest: str
+    problems: list[ConfigurationError] = field(default_factory=list)
+
+
+def _read(
+    path: str | os.PathLike[str] | None, environ: Mapping[str, str], overrides: _Overrides, profile: str | None
+) -> _Read:
+    where = os.fspath(path) if path is not None else environ.get(_CONFIG_VARIABLE) or None
+    overrides = overrides if isinstance(overrides, Mapping) else tuple(overrides)
+    config = read_config(FilePath(where)) if where is not None else Config(layer=Layer())
+    merged = config.layer
+    merged.merge(environment_layer(environ, merged.data))
+    merged.merge(override_layer(overrides, merged.data))
+    if profile is not None:
+        merged.merge(override_layer({"profile.name": profile}, merged.data))
+    digest = _digest(config, {name: environ[name] for name in environ if is_setting(name) or is_read(name, merged)})
+    digest = hashlib.sha256(f"{digest}{_canonical(overrides)}{_canonical(profile)}".encode()).hexdigest()
+    problems = interpolate(merged, environ)
+    layer = profile_layer(merged.data)
+    layer.merge(merged)
+    return _Read(layer=layer, config=config, where=where, digest=digest, problems=problems)
+
+
+def _digest(config: Config, variables: Mapping[str, str]) -> str:
+    files = [[file.name, digest] for file, digest in config.files]
+    return _canonical([files, sorted(variables.items())])
+
+
+def _canonical(value: object) -> str:
+    # A Secret among overrides given in code is written as its mask.
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _checked(read: _Read) -> tuple[OneiricSettings | None, list[ConfigurationError]]:
+    """Return the settings, if the model accepts them, and everything that is wrong with them."""
+    layer, details = read.layer, []
+    settings: OneiricSettings | None = None
+    try:
+        settings = OneiricSettings.model_validate(layer.data)
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False)
-    # Raised out here: pydantic's error keeps the values it refused, and one of them may be a secret.
-    raise first_problem(details, annotation=OneiricSettings, data=layer.data, origin_of=layer.origin)
-
-
-def _check_names(settings: OneiricSettings, layer: Layer) -> None:
-    """Refuse domains, keys, providers and tenants that could not exist, where they are written."""
-    for domain in settings.domains:
-        _check_domain(domain, ("domains", domain), layer, is_custom=True)
-    for domain in (*SECTION_OF, *settings.domains):
-        _check_selections(settings.section(domain).selections, (*section_path(domain), "selections"), layer)
-    for tenant, domains in settings.tenants.items():
-        _check_name(tenant, ("tenants", tenant), layer)
-        for domain, selections in domains.items():
-            _check_domain(domain, ("tenants", tenant, domain), layer, is_custom=False)
-            _check_selections(selections, ("tenants", tenant, domain), layer)
-
-
-def _check_selections(selections: Mapping[str, str], path: Path, layer: Layer) -> None:
-    for key, provider in selections.items():
-        _check_name(key, (*path, key), layer)
-        _check_name(provider, (*path, key), layer)
-
-
-def _check_domain(domain: str, path: Path, layer: Layer, *, is_custom: bool) -> None:
-    singular = {section: name for name, section in SECTION_OF.items()}.get(domain)
-    if singular is not None:
-        hint = domain if is_custom else dotted((*path[:-1], singular))
-        raise refuse("is a section, not a domain", hint, path, layer.origin(path))
-    if is_custom and domain in SECTION_OF:
-        raise refuse("is a built-in domain, with a section of its own", SECTION_OF[domain], path, layer.origin(path))
-    _check(domain, "name", path, layer)
-
-
-def _check_name(name: str, path: Path, layer: Layer) -> None:
-    _check("adapter", name, path, layer)
-
-
-def _check(domain: str, name: str, path: Path, layer: Layer) -> None:
-    try:
-        Key(domain, name)
-    except InvalidCandidateError as error:
-        raise refuse(f"a name {error.problem}", None, path, layer.origin(path)) from error
+    # Made out here: pydantic's error keeps the values it refused, and one of them may be a secret.
+    found = problems_in(details, annotation=OneiricSettings, data=layer.data, origin_of=layer.origin)
+    if settings is not None:
+        found = list(name_problems(settings, layer))
+    # What stands in for a reference that was not replaced is not what would be checked.
+    unreplaced = {problem.key for problem in read.problems}
+    return settings, [*read.problems, *(problem for problem in found if problem.key not in unreplaced)]

@@ -1,139 +1,43 @@
-"""The settings themselves: every section, field, default and rule.
+"""The settings as a whole: every section there is, and the settings that are no more."""
 
-A section stands here only if something reads it. All models refuse unknown keys and are frozen.
-"""
+from pathlib import Path as FilePath
+from typing import Final
 
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from pydantic import Field
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from oneiric.runtime.settings._origin import Path
+from oneiric.runtime.settings._remote import RemoteSettings
+from oneiric.runtime.settings._running import (
+    EngineSettings,
+    HttpSettings,
+    SchedulerSettings,
+    SecretsSettings,
+    SupervisorSettings,
+)
+from oneiric.runtime.settings._section import SECTION_OF, Section
+from oneiric.runtime.settings._sections import (
+    AppSettings,
+    DomainSettings,
+    LifecycleSettings,
+    LoggingSettings,
+    PluginSettings,
+    ProfileSettings,
+    RuntimePathsSettings,
+)
 
-__all__ = [
-    "SECTION_OF",
-    "AppSettings",
-    "DomainSettings",
-    "LifecycleSettings",
-    "LoggingSettings",
-    "OneiricSettings",
-    "PluginSettings",
-    "ProfileSettings",
-    "RuntimePathsSettings",
-    "section_path",
-]
+__all__ = ["OBSOLETE", "OneiricSettings"]
 
-#: Built-in domain → the section that configures it.
-SECTION_OF: Final = {
-    "adapter": "adapters",
-    "service": "services",
-    "task": "tasks",
-    "event": "events",
-    "workflow": "workflows",
-    "action": "actions",
+#: Settings of the earlier release that have no meaning any more → what stands in for them.
+OBSOLETE: Final[dict[Path, str]] = {
+    ("lifecycle", "shield_tasks"): "every step is shielded from its caller's cancellation",
+    ("plugins", "entry_points"): "plugins are found under the groups oneiric.adapters, oneiric.services and so on",
+    ("logging", "environment"): "app.environment names it",
+    ("logging", "timestamper_format"): "timestamps are ISO 8601 in UTC",
+    ("logging", "extra_processors"): "structlog, when configured by the application, is left as it is",
 }
 
 
-def section_path(domain: str) -> tuple[str, ...]:
-    """Return where a domain is configured: ``("adapters",)``, or ``("domains", "mine")`` for a custom one."""
-    section = SECTION_OF.get(domain)
-    return ("domains", domain) if section is None else (section,)
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-def _seconds(default: float, published_name: str, what: str, *, or_zero: bool = False) -> Any:
-    return Field(
-        default=default,
-        gt=None if or_zero else 0,
-        ge=0 if or_zero else None,
-        allow_inf_nan=False,
-        validation_alias=AliasChoices(published_name.replace("_timeout", "_seconds"), published_name),
-        description=f"{what} In seconds.",
-    )
-
-
-def _level_name(value: object) -> object:
-    name = value.strip().upper() if isinstance(value, str) else value
-    return "WARNING" if name == "WARN" else name
-
-
-class AppSettings(_Section):
-    """The application as a whole."""
-
-    name: str = Field(default="oneiric", description="What the application calls itself, in logs.")
-    environment: str = Field(default="dev", description="Where it runs (dev, staging, production), in logs.")
-    debug: bool = Field(default=False, description="Log at level DEBUG unless logging.level says otherwise.")
-    allowed_env: tuple[str, ...] = Field(
-        default=(), description="Environment variables, beside ONEIRIC_SECRET_*, that ${NAME} may refer to."
-    )
-
-
-class DomainSettings(_Section):
-    """One domain: which providers are selected, and what each is configured with."""
-
-    selections: dict[str, str] = Field(default={}, description="Key → the provider that serves it.")
-    provider_settings: dict[str, dict[str, Any]] = Field(
-        default={},
-        repr=False,
-        description="Provider, or key/provider where two keys share a provider's name → its settings.",
-    )
-    options: dict[str, Any] = Field(
-        default={}, repr=False, description="Whatever else the domain's bridge wants to know."
-    )
-
-
-class LoggingSettings(_Section):
-    """The log on stderr."""
-
-    level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None, BeforeValidator(_level_name)] = (
-        Field(
-            default=None,
-            description="Least severe level that is logged; INFO (DEBUG with app.debug) when not set.",
-        )
-    )
-    emit_json: bool | None = Field(
-        default=None, description="One JSON object per line; when not set, unless stderr is a terminal."
-    )
-    service_name: str | None = Field(default=None, description="service.name of every line; app.name when not set.")
-
-
-class LifecycleSettings(_Section):
-    """Deadlines of the steps an instance goes through."""
-
-    activation_seconds: float = _seconds(30, "activation_timeout", "From loading the factory to the end of init().")
-    health_seconds: float = _seconds(5, "health_timeout", "The health check before binding.")
-    hook_seconds: float = _seconds(5, "hook_timeout", "Each hook.")
-    drain_seconds: float = _seconds(30, "drain_timeout", "How long a swap waits for leases on the old.", or_zero=True)
-    cleanup_seconds: float = _seconds(10, "cleanup_timeout", "The cleanup of a replaced instance.")
-
-
-class PluginSettings(_Section):
-    """Plugins written as code. Catalogues need no permission: reading them runs nothing."""
-
-    auto_load: bool = Field(default=False, description="Import every installed plugin at start.")
-    allowed_distributions: tuple[str, ...] | None = Field(
-        default=None, description="Distributions that may offer catalogues and plugins; all when not set."
-    )
-
-
-class ProfileSettings(_Section):
-    """The profile the application runs under."""
-
-    name: Literal["default", "serverless"] = Field(
-        default="default", description="default or serverless; also ONEIRIC_PROFILE."
-    )
-
-
-class RuntimePathsSettings(_Section):
-    """Files the application writes. None is written while `cache_dir` is not set."""
-
-    cache_dir: Path | None = Field(
-        default=None, description="Directory of lifecycle_status.json; none is written when not set."
-    )
-
-
-class OneiricSettings(_Section):
+class OneiricSettings(Section):
     """Everything that can be configured; construct it in code, or let `load_settings` read it."""
 
     app: AppSettings = AppSettings()
@@ -144,14 +48,30 @@ class OneiricSettings(_Section):
     workflows: DomainSettings = DomainSettings()
     actions: DomainSettings = DomainSettings()
     domains: dict[str, DomainSettings] = Field(default={}, description="Custom domains, by name.")
+    secrets: SecretsSettings = SecretsSettings()
+    remote: RemoteSettings = RemoteSettings()
     logging: LoggingSettings = LoggingSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
     plugins: PluginSettings = PluginSettings()
     profile: ProfileSettings = ProfileSettings()
     runtime_paths: RuntimePathsSettings = RuntimePathsSettings()
+    runtime_supervisor: SupervisorSettings = SupervisorSettings()
+    http: HttpSettings = HttpSettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
+    engine: EngineSettings = EngineSettings()
     tenants: dict[str, dict[str, dict[str, str]]] = Field(
         default={}, description="Tenant → domain → key → provider: selections that overlay the base ones."
     )
+
+    @property
+    def state_dir(self) -> FilePath:
+        """The directory of everything that is written; see `is_state_dir_configured` before writing unasked."""
+        return self.runtime_paths.cache_dir or self.remote.cache_dir
+
+    @property
+    def is_state_dir_configured(self) -> bool:
+        """Whether somebody named the state directory; an embedded application writes nothing otherwise."""
+        return self.runtime_paths.cache_dir is not None or "cache_dir" in self.remote.model_fields_set
 
     def section(self, domain: str) -> DomainSettings:
         """Return the section of a domain; the empty one for a custom domain that is not configured."""

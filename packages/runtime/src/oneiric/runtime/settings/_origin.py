@@ -16,13 +16,13 @@ class Origin:
     """Where a value came from.
 
     Attributes:
-        kind: ``file``, ``environment``, ``command line``, ``argument`` (given by the calling code) or
-            ``default``.
-        name: The file's path or the variable's name; None where the kind says it all.
+        kind: ``file``, ``environment``, ``command line``, ``argument`` (given by the calling code),
+            ``profile`` or ``default``.
+        name: The file's path, the variable's or the profile's name; None where the kind says it all.
         line: 1-based line, or None where it is not known for certain.
     """
 
-    kind: Literal["file", "environment", "command line", "argument", "default"]
+    kind: Literal["file", "environment", "command line", "argument", "profile", "default"]
     name: str | None = None
     line: int | None = None
 
@@ -42,10 +42,17 @@ DEFAULT: Final = Origin("default")
 
 @dataclass(slots=True)
 class Layer:
-    """A tree of plain values and the origin of every node in it."""
+    """A tree of plain values and the origin of every node in it.
+
+    Attributes:
+        data: The outermost table.
+        origins: Path of a node → where it came from.
+        overridden: Path of a value → where the values came from that it replaced, strongest first.
+    """
 
     data: dict[str, Any] = field(default_factory=dict)
     origins: dict[Path, Origin] = field(default_factory=dict)
+    overridden: dict[Path, list[Origin]] = field(default_factory=dict)
 
     def origin(self, path: Path) -> Origin:
         """Return the origin of a node, or of the nearest node above it."""
@@ -81,11 +88,15 @@ class Layer:
         """Lay *stronger* over this layer."""
         for path, value in list(leaves(stronger.data)):
             self.put(path, value, stronger.origin)
+        for path, origins in stronger.overridden.items():
+            self.overridden[path] = [*origins, *self.overridden.get(path, [])]
 
     def _replace(self, table: dict[Any, Any], path: Path, value: Any) -> None:
         """Set a node and drop what is known of everything that stood below it."""
-        for inner, _ in walk(table.get(path[-1])):
-            self.origins.pop((*path, *inner), None)
+        for inner, before in walk(table.get(path[-1])):
+            origin = self.origins.pop((*path, *inner), None)
+            if origin is not None and not (isinstance(before, dict) and before):
+                self.overridden.setdefault((*path, *inner), []).insert(0, origin)
         table[path[-1]] = value
 
 

@@ -1,9 +1,10 @@
 """From settings to the core's policy: selections that know where they were made."""
 
 from oneiric.core.resolution import Policy, Selection, StackOrder
-from oneiric.runtime.settings._load import LoadedSettings
-from oneiric.runtime.settings._model import SECTION_OF, DomainSettings, section_path
+from oneiric.runtime.settings._loaded import LoadedSettings
 from oneiric.runtime.settings._origin import dotted
+from oneiric.runtime.settings._section import SECTION_OF, section_path
+from oneiric.runtime.settings._sections import DomainSettings
 
 __all__ = ["policy_from", "selections_of"]
 

@@ -7,10 +7,13 @@ from pydantic_core import ErrorDetails
 
 from oneiric.core import Secret
 from oneiric.core.errors import ConfigurationError
-from oneiric.runtime.settings._origin import Origin, Path, dotted, refuse, walk
+from oneiric.runtime.settings._model import OneiricSettings
+from oneiric.runtime.settings._origin import Origin, Path, refuse, walk
 from oneiric.runtime.settings._schema import nearest
+from oneiric.runtime.settings._section import RULE
+from oneiric.runtime.settings._unknown import unknown_setting
 
-__all__ = ["first_problem"]
+__all__ = ["first_of", "first_problem", "problems_in"]
 
 _SENTENCES: Final = {
     "missing": "is required",
@@ -55,6 +58,47 @@ _RULES: Final = {
 _AUTHORED: Final = frozenset({"value_error", "assertion_error"})
 
 
+def problems_in(
+    details: Iterable[ErrorDetails],
+    *,
+    annotation: Any,
+    data: Any,
+    base: Path = (),
+    origin_of: Callable[[Path], Origin],
+) -> list[ConfigurationError]:
+    """Return an error for each setting that a validation refused.
+
+    Args:
+        details: From ``ValidationError.errors(include_input=False)``.
+        annotation: The model.
+        data: What was validated.
+        base: Where *data* stands in the settings.
+        origin_of: Tells where a value of the settings came from.
+    """
+    found: dict[Path, ErrorDetails] = {}
+    for detail in details:
+        found.setdefault(_path(detail["loc"], data, detail["type"]), detail)
+    problems = []
+    for path, detail in found.items():
+        problem, hint = _sentence(detail, data), None
+        if detail["type"] == "extra_forbidden":
+            is_ours = annotation is OneiricSettings
+            problem, hint = unknown_setting(path) if is_ours else (problem, nearest(annotation, path, base))
+        elif detail["type"] == "string_type" and isinstance(_at(data, path), bool | int | float):
+            hint = "quote it"
+        problems.append(refuse(problem, hint, (*base, *path), origin_of((*base, *path))))
+    return problems
+
+
+def first_of(problems: list[ConfigurationError]) -> ConfigurationError:
+    """Return the first of several errors; it names the keys of the others."""
+    first, others = problems[0], [problem.key for problem in problems[1:]]
+    if not others:
+        return first
+    more = f" (and {len(others)} more: {', '.join(key for key in others[:3] if key)})"
+    return ConfigurationError(first.args[0] + more, first.hint, first.file, first.line, first.key)
+
+
 def first_problem(
     details: Iterable[ErrorDetails],
     *,
@@ -63,25 +107,8 @@ def first_problem(
     base: Path = (),
     origin_of: Callable[[Path], Origin],
 ) -> ConfigurationError:
-    """Return the error for the first problem of a validation; the others are named by their keys.
-
-    Args:
-        details: From ``ValidationError.errors(include_input=False)``, at least one.
-        annotation: The model.
-        data: What was validated.
-        base: Where *data* stands in the settings.
-        origin_of: Tells where a value of the settings came from.
-    """
-    problems = {_path(detail["loc"], data, detail["type"]): detail for detail in reversed(list(details))}
-    ordered = list(reversed(problems.items()))
-    path, detail = ordered[0]
-    others = [dotted((*base, *other)) for other, _ in ordered[1:]]
-    more = f" (and {len(others)} more: {', '.join(others[:3])})" if others else ""
-    kind = detail["type"]
-    hint = nearest(annotation, path, base) if kind == "extra_forbidden" else None
-    if kind == "string_type" and isinstance(_at(data, path), bool | int | float):
-        hint = "quote it"
-    return refuse(_sentence(detail, data) + more, hint, (*base, *path), origin_of((*base, *path)))
+    """Return the error for the first problem of a validation, which has at least one; see `problems_in`."""
+    return first_of(problems_in(details, annotation=annotation, data=data, base=base, origin_of=origin_of))
 
 
 def _sentence(detail: ErrorDetails, data: Any) -> str:
@@ -90,6 +117,8 @@ def _sentence(detail: ErrorDetails, data: Any) -> str:
         return _SENTENCES[kind]
     if kind in _RULES:
         return _RULES[kind].format_map(context)
+    if kind == RULE:
+        return detail["msg"]
     prefix, _, rest = kind.partition("_")
     if prefix in _PREFIXES and rest in {"type", "parsing", "parsing_size"}:
         return _PREFIXES[prefix]

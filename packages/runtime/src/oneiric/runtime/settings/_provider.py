@@ -10,11 +10,13 @@ from oneiric.core import Secret
 from oneiric.core.errors import ConfigurationError
 from oneiric.core.resolution import Candidate
 from oneiric.core.security import load_factory
-from oneiric.runtime.settings._load import LoadedSettings
-from oneiric.runtime.settings._model import DomainSettings, OneiricSettings, section_path
+from oneiric.runtime.settings._loaded import LoadedSettings
+from oneiric.runtime.settings._model import OneiricSettings
 from oneiric.runtime.settings._origin import DEFAULT, Origin, Path, dotted, refuse
 from oneiric.runtime.settings._problems import first_problem
 from oneiric.runtime.settings._schema import annotation_at, members, nearest, unknown_names
+from oneiric.runtime.settings._section import section_path
+from oneiric.runtime.settings._sections import DomainSettings
 from oneiric.runtime.settings._text import typed
 
 __all__ = ["ProviderSettings"]

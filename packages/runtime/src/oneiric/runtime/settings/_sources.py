@@ -1,5 +1,6 @@
 """Configuration on disk: one file, or a directory with a file per section."""
 
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path as FilePath
 from typing import Any, Final
@@ -10,13 +11,26 @@ from oneiric.runtime.settings._model import OneiricSettings
 from oneiric.runtime.settings._origin import Layer, Path, refuse
 from oneiric.runtime.settings._schema import annotation_at, field_named, is_model, members
 
-__all__ = ["read_config"]
+__all__ = ["Config", "read_config"]
 
 #: The file of a directory that holds any section, as a single-file configuration does.
 _WHOLE: Final = "oneiric"
 
 
-def read_config(path: FilePath) -> Layer:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What was read from disk.
+
+    Attributes:
+        layer: The settings.
+        files: Each file that was read and the SHA-256 of its bytes, in the order of reading.
+    """
+
+    layer: Layer
+    files: tuple[tuple[FilePath, str], ...] = ()
+
+
+def read_config(path: FilePath) -> Config:
     """Read a configuration file, or the section files of a directory.
 
     In a directory, ``adapters.yml`` holds the section ``adapters``, and ``oneiric.toml`` any sections;
@@ -25,13 +39,14 @@ def read_config(path: FilePath) -> Layer:
     Raises:
         ConfigurationError: A file cannot be read or is not what its name says.
     """
-    if not path.is_dir():
-        return _layer(read_document(path), str(path), ())
-    config = Layer()
-    for stem, file in _files(path):
+    found = _files(path) if path.is_dir() else [(_WHOLE, path)]
+    config, files = Layer(), []
+    for stem, file in found:
+        document = read_document(file)
+        files.append((file, document.digest))
         # oneiric.* comes first, so that section files are laid over it.
-        config.merge(_layer(read_document(file), str(file), () if stem == _WHOLE else (stem,)))
-    return config
+        config.merge(_layer(document, str(file), () if stem == _WHOLE else (stem,)))
+    return Config(layer=config, files=tuple(files))
 
 
 def _files(directory: FilePath) -> list[tuple[str, FilePath]]:

@@ -20,16 +20,22 @@ from oneiric.runtime.settings._schema import (
     is_model,
     is_table,
     members,
-    nearest,
     takes_none,
 )
+from oneiric.runtime.settings._unknown import unknown_setting
 
-__all__ = ["environment_layer", "override_layer", "typed"]
+__all__ = ["NAMED_VARIABLES", "environment_layer", "is_setting", "override_layer", "typed", "variable_of"]
 
 _PREFIX: Final = "ONEIRIC_"
 #: Variables with a name of their own → the setting they are. A ``__`` variable of the same setting is
 #: stronger.
-_NAMED: Final[dict[str, Path]] = {"LOG_LEVEL": ("logging", "level"), "ONEIRIC_PROFILE": ("profile", "name")}
+NAMED_VARIABLES: Final[dict[str, Path]] = {
+    "LOG_LEVEL": ("logging", "level"),
+    "ONEIRIC_ACTIVITY_STORE": ("runtime_paths", "activity_store"),
+    "ONEIRIC_PROFILE": ("profile", "name"),
+    "OTEL_SERVICE_NAME": ("logging", "service_name"),
+    "PORT": ("http", "port"),
+}
 #: Types that take any text as it is.
 _TEXT_KINDS: Final = frozenset({Any, str, Secret, SecretStr})
 _SEGMENT = re.compile(r'"([^"]*)"|([^".]+)')
@@ -51,15 +57,26 @@ def environment_layer(environ: Mapping[str, str], known: Mapping[str, Any]) -> L
     found: list[tuple[Path, Any, Origin]] = []
     for variable, text in environ.items():
         origin = Origin("environment", variable)
-        if variable in _NAMED and text.strip():
-            found.append((_NAMED[variable], text.strip(), origin))
-        elif variable.startswith(_PREFIX) and "__" in variable and not variable.startswith(SECRET_PREFIX):
+        if variable in NAMED_VARIABLES and text.strip():
+            found.append((NAMED_VARIABLES[variable], text.strip(), origin))
+        elif variable not in NAMED_VARIABLES and is_setting(variable):
             segments = [_lowered(part) for part in variable.removeprefix(_PREFIX).split("__")]
             path = _placed(segments, origin, known)
             found.append((path, typed(text, annotation_at(OneiricSettings, path), path, origin), origin))
     # Named variables first, then the shorter path before the longer: the more specific one has the last word.
-    found.sort(key=lambda entry: (entry[2].name not in _NAMED, len(entry[0]), entry[2].name))
+    found.sort(key=lambda entry: (entry[2].name not in NAMED_VARIABLES, len(entry[0]), entry[2].name))
     return _layered(found)
+
+
+def is_setting(variable: str) -> bool:
+    """Tell whether a variable is meant as a setting, whether or not there is such a one."""
+    is_nested = variable.startswith(_PREFIX) and "__" in variable and not variable.startswith(SECRET_PREFIX)
+    return is_nested or variable in NAMED_VARIABLES
+
+
+def variable_of(path: Path) -> str:
+    """Return the environment variable of a setting: ``ONEIRIC_APP__NAME`` for ``("app", "name")``."""
+    return _PREFIX + "__".join(_folded(str(part)).upper() for part in path)
 
 
 def override_layer(overrides: Iterable[str] | Mapping[str, Any], known: Mapping[str, Any]) -> Layer:
@@ -156,8 +173,8 @@ def _placed(segments: list[str], origin: Origin, known: Any) -> Path:
         if is_model(tables[0]):
             found = field_named(tables[0], segment)
             if found is None:
-                hint = nearest(OneiricSettings, (*path, segment))
-                raise refuse("is not a known setting", hint, (*path, segment), origin)
+                problem, hint = unknown_setting((*path, segment))
+                raise refuse(problem, hint, (*path, segment), origin)
             name = found[0]
         elif annotation_at(tables[0], ("",)) is str:
             # Text cannot have parts, so dots here belong to the key: tasks.selections.reports.nightly.

@@ -1,0 +1,74 @@
+"""The section of remote delivery: which manifest, how it is fetched, and what is believed."""
+
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field
+
+from oneiric.core import Secret
+from oneiric.runtime.settings._section import Section, seconds
+
+__all__ = ["DEFAULT_CACHE_DIR", "RemoteAuthSettings", "RemoteSettings"]
+
+DEFAULT_CACHE_DIR: Final = Path(".oneiric_cache")
+
+
+class RemoteAuthSettings(Section):
+    """The credential sent to the manifest's own origin, and to no other."""
+
+    header_name: str = Field(default="Authorization", min_length=1, description="The header that carries it.")
+    secret_id: str | None = Field(default=None, description="Id of the secret that is the header's whole value.")
+    token: Secret | None = Field(
+        default=None, repr=False, description="The header's whole value itself; secret_id is stronger."
+    )
+
+
+class RemoteSettings(Section):
+    """Signed manifests from elsewhere."""
+
+    enabled: bool = Field(default=False, description="Apply remote manifests.")
+    manifest_url: str | None = Field(default=None, description="https URL of the manifest, or a local file.")
+    cache_dir: Path = Field(
+        default=DEFAULT_CACHE_DIR,
+        description="Directory of manifests and artifacts; also of state, unless runtime_paths.cache_dir is set.",
+    )
+    verify_tls: bool = Field(default=True, description="Verify the server's certificate.")
+    auth: RemoteAuthSettings = RemoteAuthSettings()
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="Hosts that may be fetched from; the manifest's own when empty."
+    )
+    product: str | None = Field(default=None, description="The product a manifest must be of; any when not set.")
+    channel: str | None = Field(default=None, description="The channel a manifest must be of; any when not set.")
+    root_path: Path | None = Field(
+        default=None, description="The pinned root document, which names the keys that are trusted."
+    )
+    signature_required: bool = Field(
+        default=False,
+        description="Refuse an unsigned manifest even in a local file. Over the network one is always refused.",
+    )
+    signature_threshold: int = Field(default=1, ge=1, description="Distinct trusted keys that must have signed.")
+    signature_max_age_seconds: float | None = seconds(None, "Oldest signature that is accepted; any when not set.")
+    signature_require_expiry: bool = Field(default=False, description="Refuse a manifest that never expires.")
+    accept_embedded_signatures: bool = Field(
+        default=False, description="Accept signatures inside v1 and v2 documents, as earlier releases wrote them."
+    )
+    refresh_interval: float | None = seconds(
+        300, "How often the manifest is fetched again; only at start when not set.", at_least=1
+    )
+    max_retries: int = Field(default=3, ge=0, description="Further attempts after a fetch that failed.")
+    retry_base_delay: float = seconds(1, "The first pause between attempts, doubled each time.", at_least=0)
+    retry_max_delay: float = seconds(30, "The longest pause between attempts.", at_least=0)
+    retry_jitter: float = Field(
+        default=0.25, ge=0, le=1, allow_inf_nan=False, description="Share of a pause that is left to chance."
+    )
+    circuit_breaker_threshold: int = Field(
+        default=5, ge=1, description="Failures in a row after which fetching is given up for a while."
+    )
+    circuit_breaker_reset: float = seconds(60, "How long it is given up.", at_least=0)
+    allow_file_uris: bool = Field(default=False, description="Take artifacts from file:// URIs.")
+    allowed_file_uri_roots: tuple[Path, ...] = Field(
+        default=(), description="Directories that file:// URIs must lie in; none when empty."
+    )
+    latency_budget_ms: int = Field(
+        default=5000, ge=0, description="Milliseconds a sync may take before it is logged as slow; 0 never does."
+    )
