@@ -215,3 +215,16 @@ def test_a_section_from_code_replaces_the_loaded_one(offer: Offer, write: Write)
     assert caught.value.file is None
     settings.reload(load_settings("c.yml", environ={}))
     assert settings(offer("stripe", **STRIPE)).retries == 1
+
+
+def test_a_reload_keeps_the_sections_it_is_told_to_and_can_be_put_back(offer: Offer, write: Write) -> None:
+    write(c_yml=section("retries: 1"))
+    stripe, loaded = offer("stripe", **STRIPE), load_settings("c.yml", environ={})
+    settings = ProviderSettings(loaded)
+    settings.update("service", DomainSettings(provider_settings={"stripe": {"retries": 7}}))
+    settings.reload(loaded, keep=["service"])
+    assert settings(stripe).retries == 7
+    put_back = settings.reload(loaded)
+    assert settings(stripe).retries == 1
+    put_back()
+    assert settings(stripe).retries == 7

@@ -129,6 +129,13 @@ class Registry:
         self._registrations = 0
         self.revision = Revision(0, {}, {}, policy, {})
 
+    def copy(self) -> "Registry":
+        """Return a registry that goes on from the same revision by itself."""
+        with self._lock:
+            copied = Registry(self.revision.policy)
+            copied.revision, copied._registrations = self.revision, self._registrations
+        return copied
+
     def apply(
         self,
         add: Iterable[Candidate] = (),

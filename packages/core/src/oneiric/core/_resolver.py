@@ -121,6 +121,26 @@ class Resolver:
             self._announce(change)
         return self._registry.revision.number
 
+    def preview(
+        self,
+        add: Iterable[Candidate] = (),
+        withdraw: Iterable[str | Candidate] = (),
+        policy: Policy | None = None,
+    ) -> "Resolver":
+        """Return a resolver that has made the change `apply` would make; this one stays as it is.
+
+        What it resolves and explains is what would be; selections made by swaps hold in it too. It knows of no
+        instances, and what is registered in either of the two later stays there.
+
+        Raises:
+            DuplicateCandidateError: *add* states one identity twice.
+            InvalidCandidateError: *add* holds something that is not a `Candidate`.
+        """
+        preview = Resolver(self.policy, journal_length=1, clock=self._clock)
+        preview._registry = self._registry.copy()
+        preview.apply(add, withdraw, policy)
+        return preview
+
     @contextmanager
     def _selecting(self, selections: Mapping[Slot, Selection | None]) -> Any:
         """Hand the lifecycle the write that publishes runtime selections; announce it."""

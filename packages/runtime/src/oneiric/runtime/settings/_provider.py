@@ -1,6 +1,6 @@
 """Settings of providers: found for a candidate, checked with its own model, before its factory runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -42,10 +42,24 @@ class ProviderSettings:
         if section != self._section(domain):
             self._sections[domain] = section
 
-    def reload(self, loaded: LoadedSettings) -> None:
-        """Use *loaded* for all domains from now on."""
+    def reload(self, loaded: LoadedSettings, *, keep: Collection[str] = ()) -> Callable[[], None]:
+        """Use *loaded* for all domains from now on.
+
+        Args:
+            loaded: The settings.
+            keep: Domains whose section, if `update` gave one, stays.
+
+        Returns:
+            The call that puts back what was in force before.
+        """
+        before, sections = self._loaded, self._sections
         self._loaded = loaded
-        self._sections.clear()
+        self._sections = {domain: section for domain, section in sections.items() if domain in keep}
+
+        def put_back() -> None:
+            self._loaded, self._sections = before, sections
+
+        return put_back
 
     def __call__(self, candidate: Candidate, tenant: str | None = None) -> Any:  # noqa: ARG002 - a port
         """Return the settings of a candidate, checked with its model; None when it has no model.
