@@ -19,6 +19,7 @@ from oneiric.core.errors import (
     OneiricError,
     PausedError,
     SelectionNotFoundError,
+    StoreError,
     SwapError,
 )
 
@@ -36,6 +37,7 @@ MADE: list[OneiricError] = [
     MissingExtraError("redis", "oneiric-adapters-cache[redis]", "redis"),
     PausedError("adapter", "cache", "draining", "new disks", "oneiric drain cache --clear"),
     SelectionNotFoundError("adapter", "cache", "memcached", None, ("memory", "redis"), "oneiric.toml:3"),
+    StoreError("the store is locked", "wait", "locked"),
     SwapError("adapter", "cache", "redis", "health", "unhealthy", True, "acme"),
 ]
 MADE += [each("what failed", "this") for each in CLASSES if each not in {type(made) for made in MADE}]

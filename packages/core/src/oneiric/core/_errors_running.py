@@ -1,6 +1,6 @@
 """Errors of running components, of settings and stores, of what is delivered, and of what lies behind adapters."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from oneiric.core._errors_choosing import OneiricError
 
@@ -148,9 +148,24 @@ class SecretNotFoundError(ConfigurationError):
 
 
 class StoreError(OneiricError):
-    """A local store is locked, corrupt or full."""
+    """A local store cannot do what was asked: ``StoreError(message, hint, kind)``.
+
+    Attributes:
+        kind: ``"locked"`` by somebody else; ``"corrupt"``; ``"full"``, the disk or its quota; ``"readonly"``;
+            ``"io"``; ``"newer"``, written by a later release; ``"foreign"``, not this store's own file. None where
+            the work itself was wrong, and the store is well.
+    """
 
     http_status = 503
+
+    def __init__(
+        self,
+        message: str,
+        hint: str | None = None,
+        kind: Literal["locked", "corrupt", "full", "readonly", "io", "newer", "foreign"] | None = None,
+    ) -> None:
+        super().__init__(message, hint, kind)
+        self.kind = kind
 
 
 class ManifestError(OneiricError):
