@@ -23,6 +23,7 @@ __all__ = [
     "DrainResponse",
     "EventsResponse",
     "ExplainResponse",
+    "Health",
     "HealthResponse",
     "Obstacle",
     "PartStatus",
@@ -43,7 +44,8 @@ __all__ = [
     "SwapResponse",
 ]
 
-type _Health = Literal["healthy", "unhealthy", "unknown"]
+#: What is known of a component.
+type Health = Literal["healthy", "unhealthy", "unknown"]
 
 
 class _Response(BaseModel):
@@ -134,11 +136,13 @@ class ConfigVersions(_Response):
 
 
 class PartStatus(_Response):
-    """One part of the running system."""
+    """One part of the running system, as the orchestrator says it."""
 
     name: str
-    state: str = Field(description="starting, running, failed, stopping or stopped")
-    detail: str | None = None
+    state: str = Field(description="waiting, starting, running, stopping, stopped or failed")
+    after: list[str] = []
+    start_seconds: float | None = None
+    error: str | None = None
 
 
 class StatusResponse(_Response):
@@ -286,7 +290,7 @@ class SlotHealth(_Response):
     tenant: str | None
     provider: str | None
     state: str
-    health: _Health
+    health: Health
     detail: str | None = None
     last_health_at: str | None = None
 
@@ -307,7 +311,7 @@ class ProbeResult(_Response):
     key: str
     tenant: str | None
     provider: str | None
-    health: _Health
+    health: Health
     detail: str | None = None
     duration_ms: float | None = None
 
