@@ -82,6 +82,7 @@ def test_what_describes_a_candidate_goes_to_its_metadata_as_plain_data() -> None
         "retry_policy": {"attempts": 3, "base_delay": 0, "jitter": 0.25, "retriable_status_codes": [503]},
         "uri": "https://acme.example/redis.whl",
         "sha256": "AB" * 32,
+        "size": 1234,
         "event_topics": ["order.*"],
         "event_max_concurrency": 4,
         "event_filters": [{"path": "payload.tenant", "any_of": ["a", "b"]}],
@@ -100,8 +101,9 @@ def test_what_describes_a_candidate_goes_to_its_metadata_as_plain_data() -> None
         "side_effect_free": False,
         "timeout_seconds": 2.5,
         "retry_policy": {"attempts": 3, "base_delay": 0, "jitter": 0.25, "retriable_status_codes": [503]},
-        "uri": "https://acme.example/redis.whl",
+        "remote_uri": "https://acme.example/redis.whl",
         "sha256": "ab" * 32,
+        "size": 1234,
         "topics": ["order.*"],
         "max_concurrency": 4,
         "filters": [{"path": "payload.tenant", "any_of": ["a", "b"]}],
@@ -119,6 +121,13 @@ def test_a_field_outranks_the_metadata_table_wherever_the_table_stands(last: boo
     row = {**LEAST, "owner": "field", **table} if last else {**LEAST, **table, "owner": "field"}
     candidate = candidate_from_row(row, source=CandidateSource.LOCAL_PKG, origin="acme")
     assert candidate.metadata["owner"] == "field"
+
+
+def test_what_the_reader_of_a_row_knows_outranks_the_row() -> None:
+    row = {**LEAST, "owner": "field", "metadata": {"source": "table"}}
+    known = {"source": "remote", "owner": "reader"}
+    candidate = candidate_from_row(row, source=CandidateSource.REMOTE_MANIFEST, origin="acme", metadata=known)
+    assert dict(candidate.metadata) == known
 
 
 def test_capabilities_may_be_described() -> None:

@@ -22,7 +22,12 @@ _FIELDS: Final = {*CANDIDATE_FIELDS, *ALIASES, *METADATA_FIELDS, "metadata"}
 
 
 def candidate_from_row(
-    row: Mapping[str, object], *, source: CandidateSource, origin: str, where: str | None = None
+    row: Mapping[str, object],
+    *,
+    source: CandidateSource,
+    origin: str,
+    where: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Candidate:
     """Make a candidate of a row of the closed schema.
 
@@ -35,6 +40,7 @@ def candidate_from_row(
         source: How it came in.
         origin: What it came from; withdrawal goes by it.
         where: Where the row stands, for errors, such as ``"catalog.toml entry 3"``.
+        metadata: What whoever reads the row knows about it: goes to the candidate's metadata, above the row's own.
 
     Raises:
         InvalidCandidateError: A field is unknown, missing, stated twice or breaks its rule; the message
@@ -44,22 +50,22 @@ def candidate_from_row(
         raise InvalidCandidateError("entry", f"must be a table, not {shown(row)}", where)
     stated = _stated(row, where)
     values: dict[str, Any] = {}
-    metadata: dict[str, Any] = {}
+    described: dict[str, Any] = {}
     for name, value in stated.items():
         if name == "metadata":
-            metadata = {**_checked(name, plain_table, value, where), **metadata}
+            described = {**_checked(name, plain_table, value, where), **described}
         elif name in METADATA_FIELDS:
             known_as, check = METADATA_FIELDS[name]
-            metadata[known_as] = _checked(name, check, value, where)
+            described[known_as] = _checked(name, check, value, where)
         else:
             field, check = ALIASES.get(name) or (name, CANDIDATE_FIELDS[name])
             values[field] = _checked(name, check, value, where)
-    if described := [each for each in values.get("capabilities", ()) if not isinstance(each, str)]:
-        metadata["capability_descriptors"] = described
+    if descriptors := [each for each in values.get("capabilities", ()) if not isinstance(each, str)]:
+        described["capability_descriptors"] = descriptors
         names = (each if isinstance(each, str) else each["name"] for each in values["capabilities"])
         values["capabilities"] = tuple(names)
     try:
-        return Candidate(**values, source=source, origin=origin, metadata=metadata)
+        return Candidate(**values, source=source, origin=origin, metadata={**described, **(metadata or {})})
     except InvalidCandidateError as error:
         raise InvalidCandidateError(error.field, error.problem, where or error.where) from error
 

@@ -309,8 +309,9 @@ METADATA_FIELDS: Final[Mapping[str, tuple[str, Check]]] = {
             }
         ),
     ),
-    "uri": ("uri", text),
+    "uri": ("remote_uri", text),
     "sha256": ("sha256", digest),
+    "size": ("size", integer(1, 2**53 - 1)),
     "event_topics": ("topics", listing(text)),
     "event_max_concurrency": ("max_concurrency", integer(1, 1_000_000)),
     "event_filters": (

@@ -1,0 +1,32 @@
+"""What the tests of remote delivery share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+NOW = 1_795_000_000.0  # 2026-11-18
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    """Return the least entry there is, with changes."""
+    return {"domain": "adapter", "key": "cache", "provider": "acme", "factory": "acme.cache:Cache", **changes}
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    """Return a manifest's body, with changes."""
+    return {
+        "product": "acme",
+        "channel": "stable",
+        "version": 1,
+        "issued": "2026-11-18T00:00:00Z",
+        "expires": "2026-12-18T00:00:00Z",
+        "entries": [entry()],
+        **changes,
+    }
+
+
+@pytest.fixture
+def now() -> float:
+    return NOW
