@@ -265,7 +265,7 @@ def test_references_are_replaced_once_and_never_read_again(here: Path) -> None:
         ("${ONEIRIC_SECRET_ABSENT", "malformed"),
         ("${}", "malformed"),
         ("${A:-b}", "malformed"),
-        ("${secret:db}", "asks for ${secret:…}"),
+        ("${secret:db}", "does not take ${secret:…}"),
     ],
 )
 def test_a_reference_that_cannot_be_replaced_is_refused_in_its_place(here: Path, reference: str, says: str) -> None:
@@ -278,7 +278,7 @@ def test_a_reference_that_cannot_be_replaced_is_refused_in_its_place(here: Path,
 
 def test_what_comes_from_outside_the_files_is_taken_literally_but_for_secret_references() -> None:
     assert load(environ={"ONEIRIC_APP__NAME": "pa${ss}"}).settings.app.name == "pa${ss}"
-    assert "asks for ${secret:…}" in refusal(environ={"ONEIRIC_APP__NAME": "${secret:db}"}).message
+    assert "does not take ${secret:…}" in refusal(environ={"ONEIRIC_APP__NAME": "${secret:db}"}).message
 
 
 def test_printing_settings_shows_no_provider_settings(here: Path) -> None:

@@ -24,6 +24,7 @@ from oneiric.runtime.settings._running import (
     SecretsSettings,
     SupervisorSettings,
 )
+from oneiric.runtime.settings._secrets import SecretLookup, resolve_secrets, secret_ids_of
 from oneiric.runtime.settings._sections import (
     AppSettings,
     DomainSettings,
@@ -34,6 +35,7 @@ from oneiric.runtime.settings._sections import (
     ProfileSettings,
     RuntimePathsSettings,
 )
+from oneiric.runtime.settings._template import SecretTemplate
 
 __all__ = [
     "AppSettings",
@@ -54,12 +56,16 @@ __all__ = [
     "RemoteSettings",
     "RuntimePathsSettings",
     "SchedulerSettings",
+    "SecretLookup",
+    "SecretTemplate",
     "SecretsSettings",
     "SettingField",
     "SupervisorSettings",
     "load_problems",
     "load_settings",
     "policy_from",
+    "resolve_secrets",
+    "secret_ids_of",
     "selections_of",
     "setting_fields",
 ]

@@ -67,6 +67,13 @@ class LoadedSettings:
             raise ConfigurationError(*unknown_setting(path), key=dotted(path))
         return found or DEFAULT
 
+    def origin_near(self, path: Path) -> Origin:
+        """Return where a value came from, or the nearest one above it; any path will do."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.origins:
+                return self.origins[path[:length]]
+        return DEFAULT
+
 
 def _is_text_key(path: Path) -> bool:
     """Tell whether a path names a key with dots in a table of texts."""

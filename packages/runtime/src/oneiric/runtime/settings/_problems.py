@@ -11,9 +11,10 @@ from oneiric.runtime.settings._model import OneiricSettings
 from oneiric.runtime.settings._origin import Origin, Path, refuse, walk
 from oneiric.runtime.settings._schema import nearest
 from oneiric.runtime.settings._section import RULE
+from oneiric.runtime.settings._template import SecretTemplate
 from oneiric.runtime.settings._unknown import unknown_setting
 
-__all__ = ["first_of", "first_problem", "problems_in"]
+__all__ = ["AUTHORED", "first_of", "first_problem", "located", "problems_in"]
 
 _SENTENCES: Final = {
     "missing": "is required",
@@ -55,7 +56,7 @@ _RULES: Final = {
     "url_scheme": "must be a URL with scheme {expected_schemes}",
 }
 #: Kinds whose sentence was written by the model's author, who may have put the value into it.
-_AUTHORED: Final = frozenset({"value_error", "assertion_error"})
+AUTHORED: Final = frozenset({"value_error", "assertion_error"})
 
 
 def problems_in(
@@ -77,7 +78,7 @@ def problems_in(
     """
     found: dict[Path, ErrorDetails] = {}
     for detail in details:
-        found.setdefault(_path(detail["loc"], data, detail["type"]), detail)
+        found.setdefault(located(detail["loc"], data, detail["type"]), detail)
     problems = []
     for path, detail in found.items():
         problem, hint = _sentence(detail, data), None
@@ -123,7 +124,7 @@ def _sentence(detail: ErrorDetails, data: Any) -> str:
     if prefix in _PREFIXES and rest in {"type", "parsing", "parsing_size"}:
         return _PREFIXES[prefix]
     written = detail["msg"].partition(", ")[2]
-    if kind in _AUTHORED and written and not _echoes(written, data):
+    if kind in AUTHORED and written and not _echoes(written, data):
         return f"is refused: {written[:300]}"
     return f"is not valid ({kind})"
 
@@ -132,7 +133,7 @@ def _echoes(sentence: str, data: Any) -> bool:
     """Tell whether a sentence may repeat part of a value: four characters in a row, or a short value."""
     sentence = sentence.lower()
     for _, value in walk(data):
-        if isinstance(value, dict | list | bool | None):
+        if isinstance(value, dict | list | bool | SecretTemplate | None):
             continue
         text = (value.reveal() if isinstance(value, Secret) else str(value)).lower()
         pieces = {text[start : start + 4] for start in range(max(1, len(text) - 3))} if text else set()
@@ -141,7 +142,7 @@ def _echoes(sentence: str, data: Any) -> bool:
     return False
 
 
-def _path(loc: tuple[int | str, ...], data: Any, kind: str) -> Path:
+def located(loc: tuple[int | str, ...], data: Any, kind: str) -> Path:
     """Return the part of pydantic's location that is a path in the data: the rest names union branches."""
     path: list[str | int] = []
     for part in loc:
