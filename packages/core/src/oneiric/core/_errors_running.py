@@ -214,6 +214,12 @@ class UnsafePathError(ManifestError):
     """An artifact holds a file that must not be unpacked, such as one outside its directory."""
 
 
+class DispatchError(OneiricError):
+    """An event is malformed, or cannot be given to its handlers: ``DispatchError(message, hint)``."""
+
+    http_status = 422
+
+
 class FetchError(OneiricError):
     """Something could not be fetched: ``FetchError(message, hint)``."""
 

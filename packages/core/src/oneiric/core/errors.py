@@ -10,6 +10,7 @@
     ├─ ConfigurationError  SecretNotFoundError
     ├─ StoreError
     ├─ ManifestError       SignatureError DigestError SchemaError ExpiredError RollbackError UnsafePathError
+    ├─ DispatchError
     ├─ FetchError          FetchRefusedError
     └─ AdapterError        UnavailableError AdapterTimeoutError RejectedError AuthenticationError
 
@@ -42,6 +43,7 @@ from oneiric.core._errors_running import (
     ConfigurationError,
     DeadlineError,
     DigestError,
+    DispatchError,
     ExpiredError,
     FetchError,
     FetchRefusedError,
@@ -72,6 +74,7 @@ __all__ = [
     "ConfigurationError",
     "DeadlineError",
     "DigestError",
+    "DispatchError",
     "DuplicateCandidateError",
     "ExpiredError",
     "FactoryNotAllowedError",
