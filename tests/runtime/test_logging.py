@@ -114,7 +114,7 @@ def test_secrets_are_masked_by_type_and_by_name() -> None:
             {"event": "bound", "level": "info", "generation": 2, "previous": "sqlite", "in_flight": 3},
         ),
         (
-            SwapFailed(**SLOT, step="health", reason="ill", rolled_back=True),
+            SwapFailed(**SLOT, step="health", reason="ill", rolled_back=True, revision=7),
             {
                 "event": "swap-failed",
                 "level": "error",

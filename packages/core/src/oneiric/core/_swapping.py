@@ -192,7 +192,8 @@ class Swapper:
         slot.failed += 1
         slot.last_error = f"{step} failed: {reason}"
         slot.state = "ready" if bound else "failed"
-        self._emit(SwapFailed(now, *slot.name, provider, number, step, reason, bound))
+        revision = self._resolver.revision
+        self._emit(SwapFailed(now, *slot.name, provider, number, step, reason, bound, revision))
         return bound
 
     async def _replace_exclusive(

@@ -90,11 +90,13 @@ class SwapFailed(_OfSlot):
         step: The step that failed.
         reason: Why, in a sentence.
         rolled_back: True when an older generation goes on serving.
+        revision: The registry's revision at that moment.
     """
 
     step: str
     reason: str
     rolled_back: bool
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
