@@ -15,13 +15,15 @@ class Database:
 
     Args:
         connection: Of either library.
+        opening: A number that no other connection of this process has.
     """
 
-    __slots__ = ("_connection", "_execute")
+    __slots__ = ("_connection", "_execute", "_opening")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, opening: int = 0) -> None:
         self._connection = connection
         self._execute = connection.execute
+        self._opening = opening
 
     def execute(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows.
@@ -43,5 +45,8 @@ class Database:
         return int(self._execute("SELECT changes()").fetchall()[0][0])
 
     def data_version(self) -> int:
-        """Return a number that changes when another connection commits; what this one commits does not change it."""
-        return int(self._execute("PRAGMA data_version").fetchall()[0][0])
+        """Return a number that changes when another connection commits, or the file was opened anew.
+
+        What this connection commits does not change it.
+        """
+        return self._opening << 32 | int(self._execute("PRAGMA data_version").fetchall()[0][0])

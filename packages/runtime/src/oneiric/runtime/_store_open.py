@@ -8,7 +8,8 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Final, Literal
 
@@ -31,6 +32,7 @@ __all__ = ["Migration", "Opened", "StoreSpec", "open_file"]
 type Migration = str | Callable[[Database], object]
 
 _RETRY_SECONDS: Final = 0.01
+_openings: Final = count(1)
 _log: Final = logging.getLogger("oneiric.runtime.store")
 
 
@@ -59,6 +61,7 @@ class Opened:
         journal: ``"wal"`` or ``"delete"``; empty where the store is only read.
         set_aside: Where a damaged file was put to make room for this one, or None.
         at_rest: Whether it was opened as a file that nobody writes.
+        number: No other connection of this process has it.
     """
 
     connection: Connection
@@ -66,6 +69,7 @@ class Opened:
     journal: str = ""
     set_aside: Path | None = None
     at_rest: bool = False
+    number: int = field(default_factory=lambda: next(_openings))
 
 
 def open_file(spec: StoreSpec) -> Opened:

@@ -186,13 +186,14 @@ class Owner:
     def _together(self, requests: list[_Request], begin: str) -> list[_Outcome]:
         """Do *requests* in one transaction: on a failure of the file, none of them is done."""
         try:
-            connection = self._current(begin).connection
+            opened = self._current(begin)
+            connection, database = opened.connection, Database(opened.connection, opened.number)
             try:
-                outcomes = self._performed(connection, requests)
+                outcomes = self._performed(database, requests)
                 if outcomes is None:
                     self._roll_back(connection)
                     connection.execute(begin)
-                    outcomes = [self._apart(connection, request) for request in requests]
+                    outcomes = [self._apart(connection, database, request) for request in requests]
                 connection.execute("COMMIT")
             except BaseException:
                 self._roll_back(connection)
@@ -201,9 +202,8 @@ class Owner:
             return self._failed(requests, error)
         return outcomes
 
-    def _performed(self, connection: Connection, requests: list[_Request]) -> list[_Outcome] | None:
+    def _performed(self, database: Database, requests: list[_Request]) -> list[_Outcome] | None:
         """Do all, as if none could fail; None where one was wrong and its neighbours have to be done without it."""
-        database = Database(connection)
         try:
             return [_Outcome(request.answer, request.work(database), None) for request in requests]
         except BaseException as error:
@@ -211,11 +211,11 @@ class Owner:
                 raise
             return None
 
-    def _apart(self, connection: Connection, request: _Request) -> _Outcome:
+    def _apart(self, connection: Connection, database: Database, request: _Request) -> _Outcome:
         """Do one request so that, should it be wrong, nothing of it stays."""
         connection.execute("SAVEPOINT one")
         try:
-            outcome = _Outcome(request.answer, request.work(Database(connection)), None)
+            outcome = _Outcome(request.answer, request.work(database), None)
         except BaseException as error:
             if self._is_of_file(error):
                 raise

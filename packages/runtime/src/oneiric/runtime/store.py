@@ -80,6 +80,7 @@ class SqliteStore:
         )
         self._is_strict = durability == "strict"
         self._owner: Owner | None = None
+        self._opening = asyncio.Lock()
 
     @property
     def path(self) -> Path:
@@ -109,10 +110,11 @@ class SqliteStore:
             StoreError: Of kind ``locked``; ``corrupt`` (and to be refused); ``newer``; ``foreign``, the file or its
                 place is not this user's alone, or holds something else; ``readonly``, ``full`` or ``io``.
         """
-        if self._owner is None:
-            owner = Owner(self._spec, is_strict=self._is_strict)
-            await owner.start()
-            self._owner = owner
+        async with self._opening:
+            if self._owner is None:
+                owner = Owner(self._spec, is_strict=self._is_strict)
+                await owner.start()
+                self._owner = owner
 
     async def aclose(self) -> None:
         """Finish what was asked, and close the file; nothing to do when it is closed."""
