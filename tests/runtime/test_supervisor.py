@@ -672,3 +672,14 @@ def test_a_treatment_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> No
 def test_a_supervisor_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(LifecycleError):
         ServiceSupervisor(**wrong)
+
+
+def test_a_loop_torn_down_without_a_stop_restarts_nothing() -> None:
+    worker = Worker("a")
+
+    async def scenario() -> None:
+        await ServiceSupervisor([worker], backoff=AT_ONCE).start()
+        await settle()
+
+    driven(scenario())
+    assert worker.log == ["start a"]

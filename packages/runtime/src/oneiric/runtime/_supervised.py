@@ -110,12 +110,12 @@ class Supervised:
         self.become("running")
 
     def _body_ended(self, task: "asyncio.Task[None]", incarnation: int) -> None:
-        error = None if task.cancelled() else task.exception()
-        if incarnation != self.incarnation:
-            return  # it was asked to end
-        self.works = False
         if task.cancelled():
-            error = LifecycleError(f"the body of child {self.name!r} was cancelled by somebody else")
+            return  # asked to by a stop, or by a loop that is being torn down: nobody else holds the task
+        error = task.exception()
+        if incarnation != self.incarnation:
+            return  # it ended while it was being stopped
+        self.works = False
         self._ended(self, incarnation, error if isinstance(error, Exception) or error is None else _wrapped(error))
 
     async def stop(self, state: ChildState = "stopped") -> None:
