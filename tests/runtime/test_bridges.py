@@ -23,6 +23,7 @@ from oneiric.core.events import Bound
 from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import Candidate, Policy, Resolver
 from oneiric.domains import ActionBridge, AdapterBridge, DomainBridge, DomainHandle, ServiceBridge, TaskBridge
+from oneiric.runtime.activity import DomainActivityStore
 from oneiric.runtime.settings import (
     DomainSettings,
     OneiricSettings,
@@ -283,30 +284,17 @@ async def test_a_tenant_with_a_selection_of_its_own_has_an_instance_of_its_own(
         assert other.instance is base.instance
 
 
-class Activity:
-    """Says what it is told to."""
-
-    def __init__(self) -> None:
-        self.paused = self.draining = False
-        self.note: str | None = None
-
-    def get(self, domain: str, key: str) -> "Activity":
-        assert (domain, key) == ("service", "pay")
-        return self
-
-
 @pytest.mark.parametrize("state", ["paused", "draining"])
 async def test_a_key_that_takes_no_new_work_refuses_every_way_to_it_and_finishes_what_runs(
     system: System, state: str
 ) -> None:
-    activity = Activity()
-    bridge = ServiceBridge(resolver=system.resolver, lifecycle=system.lifecycle, activity=activity)
+    bridge = system.services
     handle, live, lease = await bridge.use("pay"), bridge.live("pay"), bridge.lease("pay")
     assert bridge.should_accept_work("pay")
+    change = bridge.set_paused if state == "paused" else bridge.set_draining
     async with bridge.lease("pay") as held:
-        setattr(activity, state, True)
-        activity.note = "new disks"
-        assert not bridge.should_accept_work("pay")
+        await change("pay", True, note="new disks", owner="ops")
+        assert (bridge.should_accept_work("pay"), bridge.in_flight("pay")) == (False, 1)
         with pytest.raises(PausedError, match=f"service:pay is {state} and takes no new work: new disks"):
             await bridge.use("pay")
         for refused in (lease.__aenter__(), live.charge(1), bridge.lease("pay").__aenter__()):
@@ -315,8 +303,32 @@ async def test_a_key_that_takes_no_new_work_refuses_every_way_to_it_and_finishes
         with pytest.raises(PausedError):
             handle.acquire()
         assert await held.charge(1) == 1
-    setattr(activity, state, False)
-    assert await live.charge(2) == 2
+        emptied = asyncio.create_task(bridge.drained("pay"))
+        await asyncio.sleep(0)
+        assert not emptied.done()
+    await emptied
+    await change("pay", False)
+    assert (await live.charge(2), bridge.activity_snapshot()) == (2, {})
+
+
+async def test_a_pause_says_who_and_why_and_ends_by_itself(system: System) -> None:
+    now = [1000.0]
+    store = DomainActivityStore(clock=lambda: now[0])
+    bridge = ServiceBridge(resolver=system.resolver, lifecycle=system.lifecycle, activity=store)
+    state = await bridge.set_paused(PAY, True, note="new disks", owner="ops", until=1060)
+    assert (state.note, state.owner, state.since, state.until) == ("new disks", "ops", 1000, 1060)
+    state = await bridge.set_draining(PAY, True, note="")
+    assert (state.paused, state.draining, state.note, state.owner, state.until) == (True, True, None, "ops", None)
+    assert bridge.activity_snapshot() == {"pay": state}
+    assert (await bridge.resume(PAY)).is_default
+    await bridge.set_paused(PAY, True, until=1060)
+    now[0] = 1060
+    assert bridge.should_accept_work(PAY)
+
+
+async def test_what_cannot_be_a_key_cannot_be_paused(system: System) -> None:
+    with pytest.raises(InvalidCandidateError):
+        await system.services.set_paused("no key", True)
 
 
 async def test_forcing_a_reload_renews_the_instance_and_keeps_the_choice(system: System, shop: Any) -> None:

@@ -9,9 +9,9 @@ from typing import Any, overload
 from oneiric.core.errors import ConfigurationError, InactiveError, ResolutionError
 from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import Candidate, Explanation, Key, Resolver
-from oneiric.domains._admission import admit
+from oneiric.domains._admission import Admission
 from oneiric.domains._handle import DomainHandle
-from oneiric.runtime._ports import ActivitySource
+from oneiric.runtime.activity import DomainActivity, DomainActivityStore
 from oneiric.runtime.settings import DomainSettings, ProviderSettings, selections_of
 
 __all__ = ["DomainBridge"]
@@ -31,8 +31,8 @@ class DomainBridge:
         settings: The domain's section; by default an empty one.
         provider_settings: What the lifecycle asks for the settings of a provider; by default what it was made
             with. A lifecycle that was made without is given one as soon as providers are configured.
-        activity: Says which keys are paused or drain; by default none is. A paused key is refused when it is asked
-            for, and so is each new call of a handle, lease or live proxy that was given out before.
+        activity: Keeps which keys are paused or drain; by default one in memory. A paused key is refused when it is
+            asked for, and so is each new call of a handle, lease or live proxy that was given out before.
 
     Raises:
         ConfigurationError: *settings* configure providers, but the lifecycle asks somebody else for settings.
@@ -46,13 +46,13 @@ class DomainBridge:
         lifecycle: LifecycleManager,
         settings: DomainSettings | None = None,
         provider_settings: ProviderSettings | None = None,
-        activity: ActivitySource | None = None,
+        activity: DomainActivityStore | None = None,
     ) -> None:
         self.domain = Key(domain, "any").domain  # a Key refuses what cannot be a domain
         self.resolver = resolver
         self.lifecycle = lifecycle
         self._provider_settings = provider_settings
-        self._activity = activity
+        self._admission = Admission(self.domain, lifecycle, activity or DomainActivityStore())
         self._settings = DomainSettings()
         if settings is not None:
             self.update_settings(settings)
@@ -162,16 +162,14 @@ class DomainBridge:
             PausedError: The key takes no new work.
         """
         name = self._name(key)
-        gate = self._gate(name)
-        if gate is not None:
-            gate()
+        self._admission.admit(name)
         wanted = tuple(capabilities)
         if wanted:
             provider = self._capable(name, provider, wanted, require_all=require_all, tenant=tenant)
         if force_reload:
             await self._renew(name, provider, tenant)
         handle = await self.lifecycle.handle(self.domain, name, provider=provider, tenant=tenant)
-        return DomainHandle(self.domain, name, handle, tenant, gate=gate)
+        return DomainHandle(self.domain, name, handle, tenant, gate=self._gate(name))
 
     async def _renew(self, key: str, provider: str | None, tenant: str | None) -> None:
         serving = self.lifecycle.get_status(self.domain, key, tenant=tenant).current_provider
@@ -249,13 +247,83 @@ class DomainBridge:
 
     def should_accept_work(self, key: str | Key[Any]) -> bool:
         """Tell whether a key takes new work: it is neither paused nor draining."""
-        if self._activity is None:
-            return True
-        state = self._activity.get(self.domain, self._name(key))
-        return not (state.paused or state.draining)
+        return self.activity_state(key).takes_work
 
-    def _gate(self, key: str) -> Callable[[], object] | None:
-        return None if self._activity is None else partial(admit, self._activity, self.domain, key)
+    def activity_state(self, key: str | Key[Any]) -> DomainActivity:
+        """Return whether a key is paused or draining, who said so and why."""
+        return self._admission.store.get(self.domain, self._name(key))
+
+    def activity_snapshot(self) -> dict[str, DomainActivity]:
+        """Return the keys that are paused or draining."""
+        return self._admission.store.all_for_domain(self.domain)
+
+    async def set_paused(
+        self,
+        key: str | Key[Any],
+        paused: bool,  # noqa: FBT001 - the published signature
+        *,
+        note: str | None = None,
+        owner: str | None = None,
+        until: float | None = None,
+    ) -> DomainActivity:
+        """Refuse new work for a key, or take it again; here at once, in other processes within their poll interval.
+
+        Args:
+            key: A key of the domain.
+            paused: Whether it is paused from now on.
+            note: Why; by default what was noted before. ``""`` clears it.
+            owner: Who answers for it; by default who did before.
+            until: When it ends by itself, in seconds since the epoch; by default never.
+
+        Raises:
+            StoreError: It could not be stored, and nothing changed.
+            InvalidCandidateError: *key* cannot be a key.
+        """
+        name = self._name(key)
+        return await self._admission.change(
+            name, paused=paused, draining=None, note=note, owner=owner, until=until if paused else None
+        )
+
+    async def set_draining(
+        self,
+        key: str | Key[Any],
+        draining: bool,  # noqa: FBT001 - the published signature
+        *,
+        note: str | None = None,
+        owner: str | None = None,
+        until: float | None = None,
+    ) -> DomainActivity:
+        """Refuse new work for a key and let what it has finish, or take work again; as `set_paused`.
+
+        Raises:
+            StoreError: It could not be stored, and nothing changed.
+            InvalidCandidateError: *key* cannot be a key.
+        """
+        name = self._name(key)
+        return await self._admission.change(
+            name, paused=None, draining=draining, note=note, owner=owner, until=until if draining else None
+        )
+
+    async def resume(self, key: str | Key[Any]) -> DomainActivity:
+        """Take work for a key again, whether it was paused, draining or both.
+
+        Raises:
+            StoreError: It could not be stored, and nothing changed.
+            InvalidCandidateError: *key* cannot be a key.
+        """
+        name = self._name(key)
+        return await self._admission.change(name, paused=False, draining=False, note=None, owner=None, until=None)
+
+    def in_flight(self, key: str | Key[Any]) -> int:
+        """Return the leases held on a key at this moment, of all tenants, providers and generations."""
+        return self._admission.in_flight(self._name(key))
+
+    async def drained(self, key: str | Key[Any]) -> None:
+        """Return when no lease is held on a key; refuse new work before (`set_draining`), or that may be never."""
+        await self._admission.emptied(self._name(key))
+
+    def _gate(self, key: str) -> Callable[[], object]:
+        return partial(self._admission.admit, key)
 
     def _name(self, key: str | Key[Any]) -> str:
         if isinstance(key, str):

@@ -7,7 +7,7 @@ from oneiric.core.errors import LifecycleError
 from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import Key, Resolver
 from oneiric.domains._bridge import DomainBridge
-from oneiric.runtime._ports import ActivitySource
+from oneiric.runtime.activity import DomainActivityStore
 from oneiric.runtime.settings import DomainSettings, ProviderSettings
 
 __all__ = ["ActionBridge", "AdapterBridge", "EventBridge", "ServiceBridge", "TaskBridge", "WorkflowBridge"]
@@ -25,7 +25,7 @@ class _BuiltIn(DomainBridge):
         lifecycle: LifecycleManager,
         settings: DomainSettings | None = None,
         provider_settings: ProviderSettings | None = None,
-        activity: ActivitySource | None = None,
+        activity: DomainActivityStore | None = None,
     ) -> None:
         super().__init__(
             self._domain,

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-__all__ = ["ActivitySource", "ActivityState", "Part"]
+__all__ = ["ActivityState", "Part"]
 
 
 class Part(Protocol):
@@ -37,10 +37,3 @@ class ActivityState(Protocol):
     @property
     def note(self) -> str | None:
         """Why, in the words of who did it."""
-
-
-class ActivitySource(Protocol):
-    """Where bridges look before they hand anything out."""
-
-    def get(self, domain: str, key: str) -> ActivityState:
-        """Return the state of a key at this moment, from memory."""
