@@ -1,0 +1,291 @@
+"""Planning a reload: what differs between two configurations, what would be swapped, what speaks against it."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from oneiric.core import Secret
+from oneiric.core.errors import ResolutionError
+from oneiric.core.lifecycle import LifecycleManager
+from oneiric.core.resolution import BUILTIN_DOMAINS, Candidate, Policy, Resolver, Selection
+from oneiric.runtime._reload_values import Change, ReloadPlan, Swap
+from oneiric.runtime.settings import LoadedSettings, ProviderSettings, SecretTemplate, policy_from
+
+__all__ = ["Draft", "SlotName", "differing_settings", "draft_of", "needing_restart"]
+
+type SlotName = tuple[str, str, str | None]
+type _Path = tuple[str | int, ...]
+
+_MASK: Final = "***"
+_STACK_ORDER: Final = "ONEIRIC_STACK_ORDER"
+_SECRET_NAME = re.compile(
+    r"(?:^|[^a-z])(?:password|passwd|passphrase|secret|token|api[_-]?key|credentials?|authorization)(?:$|[^a-z])",
+    re.IGNORECASE,
+)
+_USER_INFO = re.compile(r"(?<=://)[^/?#\s@]*(?=@)")
+#: What of the settings may change while the process runs; everything else is read at start.
+_LIVE: Final = (
+    "adapters",
+    "services",
+    "tasks",
+    "events",
+    "workflows",
+    "actions",
+    "domains",
+    "tenants",
+    "app.allowed_env",
+    _STACK_ORDER,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A plan, and what carrying it out takes.
+
+    Attributes:
+        plan: The plan; its problems are those of choosing, not yet those of the providers' settings.
+        policy: The operator's decisions from then on.
+        renewed: Slots whose provider stays and gets other settings.
+        to_check: Candidates whose new settings have to be valid.
+        unchanged: Domains whose section is the same as before.
+    """
+
+    plan: ReloadPlan
+    policy: Policy
+    renewed: frozenset[SlotName]
+    to_check: tuple[Candidate, ...]
+    unchanged: frozenset[str]
+
+
+def draft_of(
+    old: LoadedSettings,
+    new: LoadedSettings,
+    *,
+    resolver: Resolver,
+    lifecycle: LifecycleManager,
+    needs_restart: tuple[str, ...],
+) -> Draft:
+    """Work out what putting *new* in the place of *old* takes; nothing is changed.
+
+    Raises:
+        ConfigurationError: *new* states a malformed stack order.
+    """
+    policy = _policy(resolver.policy, old, new)
+    preview = resolver.preview(policy=policy)
+    problems: list[str] = []
+    swaps = list(_swaps(resolver, preview, lifecycle, (old, new), problems))
+    problems += _unhonoured(preview, old, new, problems)
+    plan = ReloadPlan(
+        changes=tuple(_changes(old, new)),
+        swaps=tuple(swaps),
+        needs_restart=needs_restart,
+        problems=tuple(problems),
+    )
+    return Draft(
+        plan=plan,
+        policy=policy,
+        renewed=frozenset(swap.slot for swap in swaps if swap.reason == "settings"),
+        to_check=tuple(
+            candidate
+            for domain in preview.domains()
+            if old.settings.section(domain).provider_settings != new.settings.section(domain).provider_settings
+            for candidate in preview.list_active(domain)
+            if differing_settings(old, new, candidate)
+        ),
+        unchanged=frozenset(
+            domain
+            for domain in {*BUILTIN_DOMAINS, *old.settings.domains, *new.settings.domains}
+            if old.settings.section(domain) == new.settings.section(domain)
+        ),
+    )
+
+
+def needing_restart(started: LoadedSettings, new: LoadedSettings, live: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the dotted keys that differ from what the process started with and that it reads at start only.
+
+    Args:
+        started: What it started with.
+        new: What is to be in force.
+        live: Dotted keys that something puts in force while the process runs, beside those that always are.
+    """
+    prefixes = (*_LIVE, *live)
+
+    def is_live(key: str) -> bool:
+        return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+
+    return tuple(change.key for change in _changes(started, new) if not is_live(change.key))
+
+
+def differing_settings(old: LoadedSettings, new: LoadedSettings, candidate: Candidate) -> bool:
+    """Tell whether a candidate would be given other settings; never true of one that takes none."""
+    if candidate.settings_model is None:
+        return False
+    return ProviderSettings(old).raw(candidate) != ProviderSettings(new).raw(candidate)
+
+
+def _policy(present: Policy, old: LoadedSettings, new: LoadedSettings) -> Policy:
+    """Return the policy of *new*; what was selected in code stays where the configuration did not change."""
+    before, after = policy_from(old), policy_from(new)
+    selections = dict(after.selections)
+    for domain in {*present.selections, *before.selections}:
+        chosen, was = present.selections.get(domain, {}), before.selections.get(domain, {})
+        if _providers(chosen) != _providers(was) and _providers(was) == _providers(after.selections.get(domain, {})):
+            selections[domain] = chosen
+    return replace(after, selections=selections, environment=present.environment)
+
+
+def _providers(selections: Mapping[str, Selection]) -> dict[str, str]:
+    return {key: selection.provider for key, selection in selections.items()}
+
+
+def _swaps(
+    present: Resolver,
+    preview: Resolver,
+    lifecycle: LifecycleManager,
+    loaded: tuple[LoadedSettings, LoadedSettings],
+    problems: list[str],
+) -> Iterator[Swap]:
+    stale = set(lifecycle.stale())
+    for status in lifecycle.all_statuses():
+        slot = (status.domain, status.key, status.tenant)
+        if status.beside or status.current_provider is None:
+            continue
+        try:
+            winner = _winner(preview, slot)
+        except ResolutionError as error:
+            if _is_resolved(present, slot) or _selected(present, slot) != _selected(preview, slot):
+                problems.append(str(error))
+            continue
+        reason = _reason(present, preview, slot, winner, is_stale=slot in stale, serving=status.current_provider)
+        if reason is None and differing_settings(*loaded, winner):
+            reason = "settings"
+        if reason is not None:
+            domain, key, tenant = slot
+            yield Swap(
+                domain=domain,
+                key=key,
+                tenant=tenant,
+                before=status.current_provider,
+                after=winner.provider,
+                reason=reason,
+            )
+
+
+def _reason(
+    present: Resolver, preview: Resolver, slot: SlotName, winner: Candidate, *, is_stale: bool, serving: str
+) -> str | None:
+    """Say why a slot would be swapped, its provider's settings apart; None when it would not be."""
+    domain, key, tenant = slot
+    orphaned = tenant is not None and preview.selection_for(domain, key, tenant=tenant) is preview.selection_for(
+        domain, key
+    )
+    if orphaned or (winner.provider != serving and _selected(present, slot) != _selected(preview, slot)):
+        return "selection"
+    is_same = winner.provider == serving and (not _is_resolved(present, slot) or winner is _winner(present, slot))
+    return "ranking" if is_stale or not is_same else None
+
+
+def _winner(resolver: Resolver, slot: SlotName) -> Candidate:
+    domain, key, tenant = slot
+    return resolver.resolve(domain, key, tenant=tenant)
+
+
+def _is_resolved(resolver: Resolver, slot: SlotName) -> bool:
+    try:
+        _winner(resolver, slot)
+    except ResolutionError:
+        return False
+    return True
+
+
+def _selected(resolver: Resolver, slot: SlotName) -> str | None:
+    domain, key, tenant = slot
+    selection = resolver.selection_for(domain, key, tenant=tenant)
+    return None if selection is None else selection.provider
+
+
+def _unhonoured(preview: Resolver, old: LoadedSettings, new: LoadedSettings, known: list[str]) -> Iterator[str]:
+    """Yield why selections that are new cannot be honoured. A key that nothing is registered for yet may come."""
+    before = set(_selections(old))
+    for domain, key, tenant, provider in _selections(new):
+        if (domain, key, tenant, provider) in before or key not in preview.keys(domain):
+            continue
+        slot = (domain, key, tenant)
+        try:
+            if _selected(preview, slot) == provider:
+                _winner(preview, slot)
+            else:  # an operator's swap outranks it now; it is to hold when that is taken back
+                preview.resolve(domain, key, provider=provider, tenant=tenant)
+        except ResolutionError as error:
+            if str(error) not in known:
+                yield str(error)
+
+
+def _selections(loaded: LoadedSettings) -> Iterator[tuple[str, str, str | None, str]]:
+    policy = policy_from(loaded)
+    for tenant, domains in ((None, policy.selections), *policy.tenants.items()):
+        for domain, chosen in domains.items():
+            for key, selection in chosen.items():
+                yield domain, key, tenant, selection.provider
+
+
+def _changes(old: LoadedSettings, new: LoadedSettings) -> Iterator[Change]:
+    """Yield every setting that differs, by key."""
+    before, after = dict(_leaves(old.settings)), dict(_leaves(new.settings))
+    before[_STACK_ORDER,], after[_STACK_ORDER,] = old.stack_order or None, new.stack_order or None
+    for path in sorted({*before, *after}, key=_spelt):
+        was, now = before.get(path), after.get(path)
+        if was != now:
+            origin = _origin(new if path in after else old, path)
+            yield Change(key=_spelt(path), before=_shown(path, was), after=_shown(path, now), origin=origin)
+
+
+def _leaves(value: Any, path: _Path = ()) -> Iterator[tuple[_Path, Any]]:
+    items: Iterable[tuple[Any, Any]]
+    if isinstance(value, BaseModel):
+        items = ((name, getattr(value, name)) for name in type(value).model_fields)
+    elif isinstance(value, Mapping):
+        items = value.items()
+    else:
+        yield path, value
+        return
+    for name, below in items:
+        yield from _leaves(below, (*path, name))
+
+
+def _spelt(path: _Path) -> str:
+    return ".".join(str(part)[:200] for part in path)
+
+
+def _origin(loaded: LoadedSettings, path: _Path) -> str:
+    if path == (_STACK_ORDER,):
+        return f"environment {_STACK_ORDER}"
+    for length in range(len(path), 0, -1):
+        if path[:length] in loaded.origins:
+            return str(loaded.origins[path[:length]])
+    return "default"
+
+
+def _shown(path: _Path, value: Any) -> Any:
+    """Return a value as plain data that may be shown to people: no secret is in it."""
+    if any(isinstance(part, str) and _SECRET_NAME.search(part) for part in path):
+        return None if value is None else _MASK
+    return _masked(value)
+
+
+def _masked(value: Any) -> Any:
+    match value:
+        case Secret():
+            return value.masked if isinstance(value, SecretTemplate) else _MASK
+        case Mapping():
+            return {str(name): _shown((name,), below) for name, below in value.items()}
+        case BaseModel():
+            return {name: _shown((name,), getattr(value, name)) for name in type(value).model_fields}
+        case list() | tuple() | set() | frozenset():
+            return [_masked(below) for below in value]
+        case None | bool() | int() | float():
+            return value
+    return _USER_INFO.sub(_MASK, str(value))
