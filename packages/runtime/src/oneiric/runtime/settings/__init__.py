@@ -8,7 +8,9 @@ dotted key, and never a value: a value may be a secret.
 Nothing here reads the environment or a file at import.
 """
 
+from oneiric.runtime.settings._describe import SettingExplanation, SettingRow, describe, explain_setting
 from oneiric.runtime.settings._fields import SettingField, setting_fields
+from oneiric.runtime.settings._findings import problems_of
 from oneiric.runtime.settings._load import load_problems, load_settings
 from oneiric.runtime.settings._loaded import LoadedSettings
 from oneiric.runtime.settings._model import OneiricSettings
@@ -59,11 +61,16 @@ __all__ = [
     "SecretLookup",
     "SecretTemplate",
     "SecretsSettings",
+    "SettingExplanation",
     "SettingField",
+    "SettingRow",
     "SupervisorSettings",
+    "describe",
+    "explain_setting",
     "load_problems",
     "load_settings",
     "policy_from",
+    "problems_of",
     "resolve_secrets",
     "secret_ids_of",
     "selections_of",

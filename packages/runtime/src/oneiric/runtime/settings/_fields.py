@@ -13,7 +13,7 @@ from oneiric.core import Secret
 from oneiric.runtime.settings._model import OneiricSettings
 from oneiric.runtime.settings._origin import Path
 from oneiric.runtime.settings._schema import is_list, is_model, is_table, members, names_of
-from oneiric.runtime.settings._text import NAMED_VARIABLES, variable_of
+from oneiric.runtime.settings._text import variables_of
 
 __all__ = ["SettingField", "plain_default", "setting_fields", "type_in_words"]
 
@@ -76,7 +76,6 @@ def setting_fields(model: type[BaseModel] = OneiricSettings, path: Path = ()) ->
 
 
 def _described(field: FieldInfo, path: Path, aliases: tuple[str, ...]) -> SettingField:
-    named = tuple(variable for variable, target in NAMED_VARIABLES.items() if target == path)
     return SettingField(
         path=path,
         type=", ".join([type_in_words(field.annotation), *_bounds(field)]),
@@ -84,7 +83,7 @@ def _described(field: FieldInfo, path: Path, aliases: tuple[str, ...]) -> Settin
         description=field.description or "",
         allowed=_allowed(field.annotation),
         aliases=aliases,
-        variables=() if "*" in path else (variable_of(path), *named),
+        variables=() if "*" in path else variables_of(path),
     )
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
+from typing import get_args, get_origin
 
 from oneiric.core.errors import ConfigurationError
 from oneiric.runtime.settings._model import OneiricSettings
 from oneiric.runtime.settings._origin import DEFAULT, Origin, Path, dotted
-from oneiric.runtime.settings._schema import annotation_at
+from oneiric.runtime.settings._schema import annotation_at, preferred
 from oneiric.runtime.settings._unknown import unknown_setting
 
 __all__ = ["LoadedSettings"]
@@ -52,9 +53,12 @@ class LoadedSettings:
         return str(self.origin_of(self.path_of(key) if isinstance(key, str) else key))
 
     def path_of(self, key: str) -> Path:
-        """Return the path that a dotted key names; keys may hold dots themselves, so a known one is preferred."""
+        """Return the path that a dotted key names, by any of its names.
+
+        Keys may hold dots themselves, so that a known one is preferred.
+        """
         spelt = {dotted(path): path for path in self.origins}
-        return spelt.get(key) or tuple(key.split("."))
+        return spelt.get(key) or preferred(OneiricSettings, tuple(key.split(".")))
 
     def origin_of(self, path: Path) -> Origin:
         """Return where a value came from, as a value.
@@ -77,4 +81,5 @@ class LoadedSettings:
 
 def _is_text_key(path: Path) -> bool:
     """Tell whether a path names a key with dots in a table of texts."""
-    return any(annotation_at(OneiricSettings, path[:length]) is str for length in range(2, len(path)))
+    tables = (annotation_at(OneiricSettings, path[:length]) for length in range(1, len(path) - 1))
+    return any(get_origin(table) is dict and get_args(table)[1] is str for table in tables)

@@ -18,6 +18,7 @@ __all__ = [
     "members",
     "names_of",
     "nearest",
+    "preferred",
     "unknown_names",
 ]
 
@@ -88,6 +89,16 @@ def annotation_at(annotation: Any, path: Path) -> Any:
         if below is not None:
             return annotation_at(below, path[1:])
     return None
+
+
+def preferred(annotation: Any, path: Path) -> Path:
+    """Return a path with every name in the spelling that its model prefers; what is unknown stays as it is."""
+    if not path:
+        return ()
+    models = [member for member in members(annotation) if is_model(member)]
+    found = field_named(models[0], str(path[0])) if models else None
+    name = found[0] if found else path[0]
+    return (name, *preferred(annotation_at(annotation, (name,)), path[1:]))
 
 
 def unknown_names(annotation: Any, value: Any, path: Path = ()) -> list[Path]:

@@ -9,7 +9,7 @@ from oneiric.core.errors import ConfigurationError
 from oneiric.runtime.settings._document import SUFFIXES, Document, read_document
 from oneiric.runtime.settings._model import OneiricSettings
 from oneiric.runtime.settings._origin import Layer, Path, refuse
-from oneiric.runtime.settings._schema import annotation_at, field_named, is_model, members
+from oneiric.runtime.settings._schema import annotation_at, preferred
 
 __all__ = ["Config", "read_config"]
 
@@ -84,7 +84,7 @@ def _layer(document: Document, file: str, base: Path) -> Layer:
             return value
         table: dict[str, Any] = {}
         for name, below in value.items():
-            own = _preferred(annotation, name)
+            own = str(preferred(annotation, (name,))[0])
             if own in table:
                 origin = document.origin(file, (*written, name))
                 raise refuse(f"is given twice: {name!r} is another name of it", "keep one", (*path, own), origin)
@@ -97,9 +97,3 @@ def _layer(document: Document, file: str, base: Path) -> Layer:
         layer.data = {str(part): layer.data}
     layer.origins.pop((), None)
     return layer
-
-
-def _preferred(annotation: Any, name: str) -> str:
-    models = [member for member in members(annotation) if is_model(member)]
-    found = field_named(models[0], name) if models else None
-    return found[0] if found else name

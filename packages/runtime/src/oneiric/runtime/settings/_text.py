@@ -24,7 +24,7 @@ from oneiric.runtime.settings._schema import (
 )
 from oneiric.runtime.settings._unknown import unknown_setting
 
-__all__ = ["NAMED_VARIABLES", "environment_layer", "is_setting", "override_layer", "typed", "variable_of"]
+__all__ = ["NAMED_VARIABLES", "environment_layer", "is_setting", "override_layer", "typed", "variables_of"]
 
 _PREFIX: Final = "ONEIRIC_"
 #: Variables with a name of their own → the setting they are. A ``__`` variable of the same setting is
@@ -74,9 +74,10 @@ def is_setting(variable: str) -> bool:
     return is_nested or variable in NAMED_VARIABLES
 
 
-def variable_of(path: Path) -> str:
-    """Return the environment variable of a setting: ``ONEIRIC_APP__NAME`` for ``("app", "name")``."""
-    return _PREFIX + "__".join(_folded(str(part)).upper() for part in path)
+def variables_of(path: Path) -> tuple[str, ...]:
+    """Return the environment variables of a setting, ``ONEIRIC_APP__NAME`` for ``("app", "name")`` first."""
+    own = _PREFIX + "__".join(_folded(str(part)).upper() for part in path)
+    return own, *(variable for variable, target in NAMED_VARIABLES.items() if target == path)
 
 
 def override_layer(overrides: Iterable[str] | Mapping[str, Any], known: Mapping[str, Any]) -> Layer:
