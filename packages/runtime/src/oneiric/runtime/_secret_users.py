@@ -1,10 +1,11 @@
 """Who uses a secret: the active slots of a lifecycle, by what their providers' settings name."""
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from inspect import isawaitable
 from typing import Any, Protocol
 
-from oneiric.core.errors import ResolutionError
+from oneiric.core.errors import OneiricError, ResolutionError
 from oneiric.core.lifecycle import LifecycleManager, LifecycleStatus
 from oneiric.core.resolution import Candidate
 from oneiric.runtime._secret_ports import Slot
@@ -61,9 +62,16 @@ class LifecycleUsers:
     async def renew(self, slots: Collection[Slot]) -> tuple[Slot, ...]:
         """Swap *slots* to new instances, as one group, and return those that were.
 
+        One that is on its way to its first instance is waited for: that may have got the old value.
+
         Raises:
             SwapError: One of them does not start, or is unhealthy; the old ones serve.
         """
+        for domain, key, tenant in slots:
+            if self._lifecycle.get_status(domain, key, tenant=tenant).current_provider is None:
+                with suppress(OneiricError):  # nothing of it serves then, and nothing is to be replaced
+                    async with self._lifecycle.lease(domain, key, tenant=tenant):
+                        pass
         return (await self._lifecycle.renew(*slots)).swapped
 
     def _using(self, ids: Collection[str]) -> Iterator[LifecycleStatus]:
