@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from oneiric.core.errors import OneiricError, ResolutionError
-from oneiric.core.events import Bound, Retired
+from oneiric.core.events import Bound, Retired, SwapFailed
 from oneiric.core.lifecycle import LifecycleManager, ReconcileReport
 from oneiric.core.resolution import Resolver
 from oneiric.runtime._reload_plan import Draft, SlotName, differing_settings
@@ -106,7 +106,7 @@ class Applier:
         self, observed: "_Observed", old: LoadedSettings, new: LoadedSettings, *, told: bool
     ) -> list[str]:
         """Swap back what was bound meanwhile; return what could not be."""
-        problems = []
+        problems: list[str] = []
         if told:
             try:
                 await self._tell(old)
@@ -114,14 +114,18 @@ class Applier:
                 problems.append(f"on_applied failed for the former configuration too: {said(error)}")
         stale = set(self._lifecycle.stale())
         strays = [slot for slot in observed.bound if slot in stale or self._differs(slot, old, new)]
+        if strays:
+            await self._try(self._lifecycle.renew(*strays), problems)
+        for domain, key, tenant in sorted(observed.retired | observed.failed, key=str):
+            if (domain, key, tenant) in observed.served:
+                await self._try(self._lifecycle.activate(domain, key, tenant=tenant), problems)
+        return problems
+
+    async def _try(self, step: Awaitable[object], problems: list[str]) -> None:
         try:
-            if strays:
-                await self._lifecycle.renew(*strays)
-            for domain, key, tenant in observed.retired:
-                await self._lifecycle.activate(domain, key, tenant=tenant)
+            await step
         except OneiricError as error:
             problems.append(f"not everything could be put back: {said(error)}")
-        return problems
 
     def _differs(self, slot: SlotName, old: LoadedSettings, new: LoadedSettings) -> bool:
         domain, key, tenant = slot
@@ -132,12 +136,18 @@ class Applier:
 
 
 class _Observed:
-    """What was bound and retired inside a ``with`` block."""
+    """What served before a ``with`` block, and what was bound, retired or failed inside it."""
 
     def __init__(self, lifecycle: LifecycleManager) -> None:
         self._lifecycle = lifecycle
+        self.served = {
+            (status.domain, status.key, status.tenant)
+            for status in lifecycle.all_statuses()
+            if status.current_provider is not None and not status.beside
+        }
         self.bound: set[SlotName] = set()
         self.retired: set[SlotName] = set()
+        self.failed: set[SlotName] = set()
         self._happened = asyncio.Event()
 
     def __enter__(self) -> Self:
@@ -154,6 +164,8 @@ class _Observed:
             self.bound.add((event.domain, event.key, event.tenant))
         elif isinstance(event, Retired) and event.tenant is not None:
             self.retired.add((event.domain, event.key, event.tenant))
+        elif isinstance(event, SwapFailed):
+            self.failed.add((event.domain, event.key, event.tenant))
         else:
             return
         self._happened.set()
@@ -161,7 +173,8 @@ class _Observed:
     async def all_of(self, slots: Collection[SlotName], task: "asyncio.Task[Any]") -> None:
         """Wait until something new serves in all of *slots*, or none is to serve there; or until *task* ends."""
         task.add_done_callback(lambda _: self._happened.set())
-        while not task.done() and not self.bound | self.retired >= set(slots):
+        # After a failure, what is bound may be what was there before: only the end of the task tells.
+        while not task.done() and (self.failed or not self.bound | self.retired >= set(slots)):
             self._happened.clear()
             await self._happened.wait()
 
