@@ -154,7 +154,7 @@ async def test_events_are_logged_until_the_app_is_closed(offer: Offer, shop: Any
         app.resolver.register(offer("stripe"))
         await app.services.use("pay")
     logged = [(line["event"], line.get("provider")) for line in quiet]
-    assert ("bound", "stripe") in logged
+    assert ("swap-complete", "stripe") in logged
     assert ("retired", "stripe") in logged
     quiet.clear()
     app.resolver.withdraw("local")
@@ -185,4 +185,4 @@ def test_the_app_imports_no_command_line_and_answers_on_stderr_only() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    assert '"event": "bound"' in done.stderr
+    assert '"event": "swap-complete"' in done.stderr

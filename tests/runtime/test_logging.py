@@ -13,7 +13,7 @@ import structlog
 from oneiric.core import Secret
 from oneiric.core.events import Bound, CleanupFailed, DrainTimedOut, Registered, SwapFailed
 from oneiric.core.resolution import Candidate
-from oneiric.runtime.logging import configure_logging, get_logger, log_event
+from oneiric.runtime.logging import configure_logging, get_logger, log_event, shutdown_logging
 from oneiric.runtime.settings import AppSettings, LoggingSettings
 
 SLOT: dict[str, Any] = {
@@ -30,6 +30,7 @@ class Terminal(StringIO):
 def unconfigured() -> Iterator[None]:
     structlog.reset_defaults()
     yield
+    shutdown_logging()
     structlog.reset_defaults()
 
 
@@ -111,7 +112,7 @@ def test_secrets_are_masked_by_type_and_by_name() -> None:
     [
         (
             Bound(**SLOT, previous="sqlite", duration_seconds=0.1, in_flight=3, revision=7),
-            {"event": "bound", "level": "info", "generation": 2, "previous": "sqlite", "in_flight": 3},
+            {"event": "swap-complete", "level": "info", "generation": 2, "previous": "sqlite", "duration_ms": 100.0},
         ),
         (
             SwapFailed(**SLOT, step="health", reason="ill", rolled_back=True, revision=7),
@@ -129,7 +130,7 @@ def test_secrets_are_masked_by_type_and_by_name() -> None:
         ),
         (
             CleanupFailed(**SLOT, reason="stuck"),
-            {"event": "cleanup-failed", "level": "warning", "reason": "stuck"},
+            {"event": "swap-cleanup-failed", "level": "warning", "reason": "stuck"},
         ),
     ],
 )
@@ -138,7 +139,9 @@ def test_events_of_the_lifecycle_are_lines(event: object, line: dict[str, Any]) 
     configure_logging(stream=stream)
     log_event(event)
     assert line.items() <= lines(stream)[0].items()
-    assert {"domain": "adapter", "key": "cache", "provider": "memory"}.items() <= lines(stream)[0].items()
+    assert {"oneiric.domain": "adapter", "oneiric.key": "cache", "oneiric.provider": "memory"}.items() <= lines(stream)[
+        0
+    ].items()
 
 
 def test_a_registration_is_a_line_about_its_candidate() -> None:
@@ -146,7 +149,9 @@ def test_a_registration_is_a_line_about_its_candidate() -> None:
     configure_logging(LoggingSettings(level="DEBUG"), stream=stream)
     candidate = Candidate(domain="service", key="pay", provider="stripe", factory=object)
     log_event(Registered(at=0.0, revision=1, candidate=candidate))
-    assert {"domain": "service", "key": "pay", "provider": "stripe"}.items() <= lines(stream)[0].items()
+    assert {"oneiric.domain": "service", "oneiric.key": "pay", "oneiric.provider": "stripe"}.items() <= lines(stream)[
+        0
+    ].items()
 
 
 def test_an_event_nobody_described_is_no_line() -> None:

@@ -95,7 +95,7 @@ def _span(
         described["oneiric.lifecycle.success"] = isinstance(event, events.Bound)
         described["generation"] = event.generation
     if isinstance(event, events.Bound):
-        described["duration_ms"] = seconds * 1000
+        described["oneiric.lifecycle.duration_ms"] = seconds * 1000
     described["revision"] = event.revision
     described["decision_id"] = decision_id(event.domain, event.key, event.tenant, event.revision)
     ended = int(event.at * _NANOSECONDS)

@@ -144,6 +144,8 @@ def _resource(settings: OneiricSettings, environ: Mapping[str, str]) -> dict[str
     attributes = {"deployment.environment": settings.app.environment}
     if "OTEL_SERVICE_NAME" not in environ:
         attributes["service.name"] = settings.logging.service_name or settings.app.name
+    if settings.logging.release is not None:
+        attributes["service.version"] = settings.logging.release
     return attributes
 
 

@@ -11,7 +11,6 @@ TAGS: Final[Mapping[str, str]] = {
     "category": "oneiric.category",
     "decision_id": "oneiric.decision.id",
     "domain": "oneiric.domain",
-    "duration_ms": "oneiric.lifecycle.duration_ms",
     "event_handler": "oneiric.event.handler",
     "event_topic": "oneiric.event.topic",
     "key": "oneiric.key",
