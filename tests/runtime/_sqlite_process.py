@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 __all__ = ["elsewhere", "locked"]
 
@@ -21,8 +22,11 @@ print(rows)
 _HOLD = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-connection.execute("BEGIN EXCLUSIVE")
+if sys.argv[2] == "whole":
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("BEGIN EXCLUSIVE")
+else:
+    connection.execute("BEGIN IMMEDIATE")
 connection.execute("CREATE TABLE held (id INTEGER)")
 print("held", flush=True)
 sys.stdin.read()
@@ -38,9 +42,9 @@ def elsewhere(path: Path, *statements: str) -> str:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Let another process hold the whole file for itself."""
-    command = [sys.executable, "-c", _HOLD, str(path)]
+def locked(path: Path, what: Literal["whole", "writing"] = "whole") -> Iterator[None]:
+    """Let another process hold the whole file for itself, or only the right to write."""
+    command = [sys.executable, "-c", _HOLD, str(path), what]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdin is not None
         assert holder.stdout is not None
