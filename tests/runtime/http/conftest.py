@@ -1,0 +1,87 @@
+"""A running system in memory behind a real server on real sockets, and ways to talk to it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from oneiric.core.lifecycle import LifecycleManager
+from oneiric.core.resolution import Candidate, Policy, Resolver
+from oneiric.core.testing import FakeComponent, fake_environment
+from oneiric.runtime.control import control_socket_path
+from oneiric.runtime.control.testing import MemoryPlane
+from oneiric.runtime.http import HttpServer, build_app
+from oneiric.runtime.settings import HttpSettings
+
+
+@dataclass
+class System:
+    plane: MemoryPlane
+    server: HttpServer
+    path: Path
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.port}"
+
+    async def ask(self, method: str, target: str, *, over: str = "tcp", **sent: Any) -> httpx.Response:
+        transport = httpx.AsyncHTTPTransport(uds=str(self.path)) if over == "socket" else None
+        base = self.url if over == "tcp" else "http://localhost"
+        async with httpx.AsyncClient(base_url=base, transport=transport, trust_env=False, timeout=10) as client:
+            return await client.request(method, target, **sent)
+
+    async def raw(self, data: bytes) -> bytes:
+        """Send bytes, and return all that comes until the server closes the connection."""
+        reader, writer = await self.connect()
+        try:
+            writer.write(data)
+            return await asyncio.wait_for(reader.read(), 10)
+        finally:
+            writer.close()
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.server.port)
+
+    def logged(self, message: str = "request") -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["message"] == message]
+
+
+type Serve = Callable[..., AbstractAsyncContextManager[System]]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Serve:
+    @asynccontextmanager
+    async def serving(
+        settings: Mapping[str, Any] | None = None, *, plane_class: type[MemoryPlane] = MemoryPlane, **built: Any
+    ) -> AsyncIterator[System]:
+        chosen = HttpSettings.model_validate({"port": 0, **(settings or {})})
+        resolver = Resolver(Policy(environment=fake_environment()))
+        offered = (
+            Candidate(domain="adapter", key="cache", provider=p, factory=FakeComponent) for p in ("memory", "redis")
+        )
+        resolver.apply(add=offered)
+        lines: list[dict[str, Any]] = []
+
+        def log(level: str, message: str, **fields: Any) -> None:
+            lines.append({"level": level, "message": message, **fields})
+
+        async with LifecycleManager(resolver) as lifecycle:
+            plane = plane_class(resolver, lifecycle)
+            app = build_app(plane, settings=chosen, readiness=lambda: plane.not_ready, log=log, **built)
+            path = control_socket_path(tmp_path / "state")
+            server = HttpServer(app, chosen, socket_path=path, stop_seconds=1)
+            await server.start()
+            try:
+                yield System(plane, server, path, lines)
+            finally:
+                await server.stop()
+                plane.close()
+
+    return serving
