@@ -15,7 +15,7 @@ from oneiric.app import App
 from oneiric.core.errors import ActivationError, ConfigurationError, InvalidCandidateError, LifecycleError
 from oneiric.core.lifecycle import LifecycleHooks, read_snapshot
 from oneiric.core.resolution import Candidate
-from oneiric.domains import AdapterBridge, DomainBridge, ServiceBridge
+from oneiric.domains import AdapterBridge, ServiceBridge
 
 type Offer = Callable[..., Candidate]
 type Write = Callable[..., None]
@@ -103,7 +103,7 @@ def test_domains_have_one_bridge_each() -> None:
     assert [type(app.adapters), type(app.services), type(app.domain("task"))] == [
         AdapterBridge,
         ServiceBridge,
-        DomainBridge,
+        TaskBridge,
     ]
     with pytest.raises(InvalidCandidateError):
         app.domain("No Domain")

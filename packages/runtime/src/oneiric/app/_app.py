@@ -2,15 +2,29 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from oneiric.core.catalog import DiscoveryReport, discover
 from oneiric.core.errors import LifecycleError
 from oneiric.core.lifecycle import LifecycleHooks, LifecycleManager, LifecycleTimeouts
 from oneiric.core.resolution import Resolver
-from oneiric.domains import AdapterBridge, DomainBridge, ServiceBridge
+from oneiric.domains import (
+    ActionBridge,
+    AdapterBridge,
+    DomainBridge,
+    EventBridge,
+    ServiceBridge,
+    TaskBridge,
+    WorkflowBridge,
+)
+from oneiric.runtime.activity import DomainActivityStore
 from oneiric.runtime.logging import configure_logging, get_logger, log_event
+from oneiric.runtime.reload import ConfigReloader, ReloadResult
+from oneiric.runtime.secrets import LifecycleUsers, SecretReader, SecretsHook
 from oneiric.runtime.settings import (
     LoadedSettings,
     OneiricSettings,
@@ -18,10 +32,17 @@ from oneiric.runtime.settings import (
     load_settings,
     policy_from,
 )
+from oneiric.runtime.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from oneiric.app._running import OrchestrateOptions
 
 __all__ = ["App"]
 
 _SNAPSHOT: Final = "lifecycle_status.json"
+_ACTIVITY: Final = "domain_activity.sqlite"
+#: What a reload puts in force beside selections, tenants and the settings of providers.
+_LIVE: Final = ("secrets",)
 
 
 class App:
@@ -33,12 +54,15 @@ class App:
             cache = await app.adapters.use("cache")
             await cache.instance.set("greeting", "hello")
 
-    Made by `open`. Resolving, listing and explaining need no event loop and write nothing; instances live
-    between entering and leaving ``async with``.
+    Made by `open`. Resolving, listing and explaining need no event loop and write nothing; instances live between
+    entering and leaving ``async with``. Files are written only if the settings name a state directory
+    (``runtime_paths.cache_dir``), or with *keep_state*.
 
     Args:
         loaded: The settings, and where they came from.
         hooks: Calls made around each swap.
+        load: Reads the settings anew, for `reload`; by default they stay what they are.
+        keep_state: Whether state files are kept; by default if the settings name a state directory.
 
     Attributes:
         loaded: The settings with their origins.
@@ -46,41 +70,81 @@ class App:
         lifecycle: Holds the instances.
         adapters: The bridge of domain ``adapter``.
         services: The bridge of domain ``service``.
+        tasks: The bridge of domain ``task``.
+        events: The bridge of domain ``event``.
+        workflows: The bridge of domain ``workflow``.
+        actions: The bridge of domain ``action``.
+        activity: Keeps which keys are paused or drain.
+        secrets: Gives out what ``${secret:ID}`` in settings stands for, and rotates it.
+        reloader: Puts changed settings in force, or refuses them.
+        state_dir: Where state files are kept, or None.
         report: What discovery registered, and what it left out and why.
 
     Raises:
         ConfigurationError: ``ONEIRIC_STACK_ORDER`` is malformed.
     """
 
-    def __init__(self, loaded: LoadedSettings, *, hooks: LifecycleHooks | None = None) -> None:
+    def __init__(
+        self,
+        loaded: LoadedSettings,
+        *,
+        hooks: LifecycleHooks | None = None,
+        load: Callable[[], LoadedSettings] | None = None,
+        keep_state: bool | None = None,
+    ) -> None:
         settings = loaded.settings
-        self.loaded = loaded
+        keeps_state = settings.is_state_dir_configured if keep_state is None else keep_state
+        self.state_dir = state_dir = settings.state_dir if keeps_state else None
         self.resolver = Resolver(policy_from(loaded))
         self.report: DiscoveryReport = discover(
             self.resolver,
             plugins=settings.plugins.auto_load,
             allowed_distributions=settings.plugins.allowed_distributions,
         )
-        self._provider_settings = ProviderSettings(loaded)
-        cache_dir = settings.runtime_paths.cache_dir
+        self.provider_settings = ProviderSettings(loaded)
         self.lifecycle = LifecycleManager(
             self.resolver,
-            settings_for=self._provider_settings,
+            settings_for=self.provider_settings,
             hooks=hooks,
             timeouts=LifecycleTimeouts(**settings.lifecycle.model_dump()),
-            status_snapshot_path=None if cache_dir is None else cache_dir / _SNAPSHOT,
+            status_snapshot_path=None if state_dir is None else state_dir / _SNAPSHOT,
         )
-        parts: dict[str, Any] = {
+        self.secrets = SecretsHook(
+            settings.secrets,
+            source=self._lease_secrets,
+            users=LifecycleUsers(self.lifecycle, self.provider_settings),
+        )
+        self.provider_settings.secrets = self.secrets
+        self.activity = DomainActivityStore(_activity_path(settings, state_dir))
+        self._make_bridges(settings)
+        self.reloader = ConfigReloader(
+            loaded,
+            load or (lambda: loaded),
+            resolver=self.resolver,
+            lifecycle=self.lifecycle,
+            provider_settings=self.provider_settings,
+            on_applied=self._adopt,
+            live=_LIVE,
+        )
+        self._observers: list[Callable[[Any], object]] = [log_event, self.secrets.on_event]
+        self._open: AsyncExitStack | None = None
+        self._was_entered = False
+
+    def _make_bridges(self, settings: OneiricSettings) -> None:
+        self._parts: dict[str, Any] = {
             "resolver": self.resolver,
             "lifecycle": self.lifecycle,
-            "provider_settings": self._provider_settings,
+            "provider_settings": self.provider_settings,
+            "activity": self.activity,
         }
-        self.adapters = AdapterBridge(settings=settings.adapters, **parts)
-        self.services = ServiceBridge(settings=settings.services, **parts)
-        self._bridges: dict[str, DomainBridge] = {"adapter": self.adapters, "service": self.services}
-        self._parts = parts
-        self._unsubscribe: list[Callable[[], None]] = []
-        self._was_entered = False
+        self.adapters = AdapterBridge(settings=settings.adapters, **self._parts)
+        self.services = ServiceBridge(settings=settings.services, **self._parts)
+        self.tasks = TaskBridge(settings=settings.tasks, **self._parts)
+        self.events = EventBridge(settings=settings.events, **self._parts)
+        self.workflows = WorkflowBridge(settings=settings.workflows, **self._parts)
+        self.actions = ActionBridge(settings=settings.actions, **self._parts)
+        bridges = (self.adapters, self.services, self.tasks, self.events, self.workflows, self.actions)
+        self._bridges: dict[str, DomainBridge] = {bridge.domain: bridge for bridge in bridges}
 
     @classmethod
     def open(
@@ -91,6 +155,7 @@ class App:
         overrides: Iterable[str] | Mapping[str, Any] = (),
         environ: Mapping[str, str] | None = None,
         hooks: LifecycleHooks | None = None,
+        keep_state: bool | None = None,
     ) -> Self:
         """Read the settings, discover what is installed, and put the system together; enter it to use it.
 
@@ -100,17 +165,30 @@ class App:
             overrides: ``"adapters.selections.cache=memory"`` texts, or a mapping of dotted keys to values.
             environ: Environment variables that settings are read from; by default those of the process.
             hooks: Calls made around each swap.
+            keep_state: Whether state files are kept; by default if the settings name a state directory.
 
         Raises:
             ConfigurationError: The settings cannot be read or are not valid; file, line and key are named.
         """
-        loaded = load_settings(path, environ=environ, overrides=overrides, profile=profile)
-        return cls(loaded, hooks=hooks)
+        if not isinstance(overrides, Mapping):
+            overrides = tuple(overrides)  # read again by every reload
+        load = partial(load_settings, path, environ=environ, overrides=overrides, profile=profile)
+        return cls(load(), hooks=hooks, load=load, keep_state=keep_state)
+
+    @property
+    def loaded(self) -> LoadedSettings:
+        """The settings in force, with their origins."""
+        return self.reloader.loaded
 
     @property
     def settings(self) -> OneiricSettings:
-        """The settings."""
+        """The settings in force."""
         return self.loaded.settings
+
+    @property
+    def bridges(self) -> tuple[DomainBridge, ...]:
+        """The bridges of the built-in domains, and of those that were asked for."""
+        return tuple(self._bridges.values())
 
     def domain(self, name: str) -> DomainBridge:
         """Return the bridge of a domain: a built-in one or one of the application's own.
@@ -124,6 +202,39 @@ class App:
             self._bridges[name] = bridge
         return bridge
 
+    def observe(self, observer: Callable[[Any], object]) -> None:
+        """Have *observer* told each event of resolver and lifecycle, a moment after it; before the app is entered.
+
+        Raises:
+            LifecycleError: The app was entered already.
+        """
+        if self._was_entered:
+            raise LifecycleError("an App is told of observers before it is entered", "lifecycle.observe from now on")
+        self._observers.append(observer)
+
+    async def reload(self, by: str = "application") -> ReloadResult:
+        """Read the settings anew and put them in force, all or nothing; see `ConfigReloader.reload`."""
+        return await self.reloader.reload(by)
+
+    async def run_forever(self, options: "OrchestrateOptions | None" = None) -> int:
+        """Run as a process of its own does: supervise, watch, serve HTTP, until SIGTERM or SIGINT; then stop in order.
+
+        Enters the app and leaves it. An app that keeps no state holds everything in memory: no command reaches it,
+        and nothing keeps a second one from running beside it.
+
+        Args:
+            options: What the settings do not say.
+
+        Returns:
+            What the process should exit with.
+
+        Raises:
+            LifecycleError: A part did not start or broke down, or the app was entered already.
+        """
+        from oneiric.app._running import OrchestrateOptions, RunningSystem  # noqa: PLC0415 - an embedded app has none
+
+        return await RunningSystem(self, options or OrchestrateOptions()).run()
+
     async def __aenter__(self) -> Self:
         if self._was_entered:
             raise LifecycleError("an App is entered once", "App.open() for another one")
@@ -131,8 +242,16 @@ class App:
         configure_logging(self.settings.logging, app=self.settings.app)
         for problem in self.report.errors:
             get_logger("oneiric.app").warning("left-out", reason=str(problem))
-        await self.lifecycle.__aenter__()
-        self._unsubscribe = [self.resolver.observe(log_event), self.lifecycle.observe(log_event)]
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.activity.aclose)
+            await self.activity.open()
+            telemetry = Telemetry(also=tuple(self._observers))
+            # Closed after the lifecycle: what closing does belongs in the log.
+            stack.callback(telemetry.close)
+            telemetry.watch(self.resolver, self.lifecycle)
+            stack.callback(self.reloader.observe(partial(_log_reload, telemetry)))
+            await self.lifecycle.__aenter__()
+            self._open = stack.pop_all()
         return self
 
     async def __aexit__(
@@ -140,15 +259,50 @@ class App:
     ) -> None:
         await self.aclose()
 
-    async def aclose(self) -> None:
-        """Retire every instance, the last activated first, and let go of everything. Safe to call twice."""
+    async def aclose(self, *, drain_seconds: float | None = None) -> None:
+        """Retire every instance, the last activated first, and let go of everything. Safe to call twice.
+
+        Args:
+            drain_seconds: How long all drains together may take; by default each has its own deadline.
+        """
+        stack, self._open = self._open, None
         try:
-            await self.lifecycle.aclose()
+            await self.reloader.aclose()
+            await self.lifecycle.aclose(drain_seconds=drain_seconds)
         finally:
-            # After the lifecycle: what closing does belongs in the log.
-            for unsubscribe in self._unsubscribe:
-                unsubscribe()
-            self._unsubscribe = []
+            if stack is not None:
+                await stack.aclose()
+
+    def _lease_secrets(self) -> AbstractAsyncContextManager[SecretReader]:
+        section = self.secrets.settings
+        lease: AbstractAsyncContextManager[Any] = self.lifecycle.lease(
+            section.domain, section.key, provider=section.provider
+        )
+        return lease
+
+    async def _adopt(self, loaded: LoadedSettings) -> None:
+        """Put in force what a reload does not itself; its selections and provider settings are in force already."""
+        for bridge in self._bridges.values():
+            bridge.adopt(loaded.settings.section(bridge.domain))
+        changed = self.secrets.update(loaded.settings.secrets)
+        if changed:
+            await self.secrets.rotate(changed, by="reload")
 
     def __repr__(self) -> str:
         return f"<App {self.settings.app.name!r} from {self.loaded.path or 'defaults'}>"
+
+
+def _activity_path(settings: OneiricSettings, state_dir: Path | None) -> Path | None:
+    configured = settings.runtime_paths.activity_store
+    if configured is not None or state_dir is None:
+        return configured
+    return state_dir / _ACTIVITY
+
+
+def _log_reload(telemetry: Telemetry, result: ReloadResult) -> None:
+    telemetry.reloaded(accepted=result.accepted)
+    log = get_logger("oneiric.app")
+    if result.accepted:
+        log.info("config-applied", version=result.version, by=result.by, swaps=len(result.plan.swaps))
+    else:
+        log.error("config-refused", version=result.version, by=result.by, reason=result.reason)

@@ -81,6 +81,10 @@ class DomainBridge:
             carrier.update(self.domain, section)
         self._settings = section
 
+    def adopt(self, section: DomainSettings) -> None:
+        """Note that a section is in force already, because a reload put it there as a whole."""
+        self._settings = section
+
     def _carrier(self, section: DomainSettings) -> ProviderSettings | None:
         """Return what brings the section's provider settings to the factories, if there is any to bring."""
         if self._provider_settings is None:

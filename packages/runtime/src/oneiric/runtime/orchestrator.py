@@ -88,6 +88,7 @@ class RuntimeOrchestrator:
 
     Attributes:
         ready: True from the moment every part runs until stopping begins.
+        became_ready: Set when every part runs.
         stopping: True from the moment it was asked to stop.
     """
 
@@ -108,6 +109,7 @@ class RuntimeOrchestrator:
         self._deadline: float | None = None
         self._stop: asyncio.Task[None] | None = None
         self.ready = False
+        self.became_ready = asyncio.Event()
 
     @property
     def stopping(self) -> bool:
@@ -213,6 +215,7 @@ class RuntimeOrchestrator:
             hint = error.hint if isinstance(error, OneiricError) else None
             raise LifecycleError(f"{culprit.name} did not start: {culprit.error}", hint) from error
         self.ready = not self.stopping
+        self.became_ready.set()
 
     async def _start_after(self, name: str, needed: list["asyncio.Task[None]"]) -> None:
         # A needed part that fails is reported by its own task; this one is cancelled then.

@@ -120,6 +120,14 @@ class ConfigReloader:
 
         return stop
 
+    def read(self) -> LoadedSettings:
+        """Read the configuration as it is now; nothing of it is put in force.
+
+        Raises:
+            ConfigurationError: It cannot be read.
+        """
+        return self._load()
+
     def plan(self, new: LoadedSettings | None = None) -> ReloadPlan:
         """Return what a reload would do; nothing is changed, and no instance is made.
 

@@ -1,0 +1,42 @@
+"""orchestrate: run an application as a process of its own."""
+
+import asyncio
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from oneiric.app._app import App
+from oneiric.app._running import OrchestrateOptions
+
+__all__ = ["orchestrate"]
+
+
+def orchestrate(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    profile: str | None = None,
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    environ: Mapping[str, str] | None = None,
+    options: OrchestrateOptions | None = None,
+) -> int:
+    """Read the settings and run the application until SIGTERM or SIGINT.
+
+    State files are kept in the state directory (``runtime_paths.cache_dir``, by default ``.oneiric_cache``), where
+    commands find the running system.
+
+    Args:
+        path: A settings file or directory; by default what ``ONEIRIC_CONFIG`` names, else none.
+        profile: The profile's name, stronger than any configured.
+        overrides: ``"http.port=8081"`` texts, or a mapping of dotted keys to values.
+        environ: Environment variables; by default those of the process.
+        options: What the settings do not say.
+
+    Returns:
+        What the process should exit with: 0 after an orderly stop, 128 plus the signal's number after a forced one.
+
+    Raises:
+        ConfigurationError: The settings cannot be read or are not valid.
+        LifecycleError: A part did not start or broke down, or another orchestrator runs on the state directory.
+    """
+    app = App.open(path, profile=profile, overrides=overrides, environ=environ, keep_state=True)
+    return asyncio.run(app.run_forever(options))
