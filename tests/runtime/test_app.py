@@ -15,7 +15,7 @@ from oneiric.app import App
 from oneiric.core.errors import ActivationError, ConfigurationError, InvalidCandidateError, LifecycleError
 from oneiric.core.lifecycle import LifecycleHooks, read_snapshot
 from oneiric.core.resolution import Candidate
-from oneiric.domains import AdapterBridge, ServiceBridge
+from oneiric.domains import AdapterBridge, ServiceBridge, TaskBridge
 
 type Offer = Callable[..., Candidate]
 type Write = Callable[..., None]
