@@ -128,6 +128,8 @@ class RunningSystem:
         if find_spec("uvicorn") is None and "enabled" not in settings.http.model_fields_set:
             get_logger("oneiric.app").warning("http-not-installed", hint="pip install 'oneiric-runtime[http]'")
             return None
+        from oneiric.runtime.control import control_socket_path  # noqa: PLC0415 - only a server needs it
+        from oneiric.runtime.http import HttpServer, build_app  # noqa: PLC0415 - an extra
 
         served = build_app(self.plane, settings=settings.http, readiness=self.not_ready, metrics=self._metrics)
         return HttpServer(
