@@ -81,6 +81,11 @@ class HttpSink(CountingSink):
             self._deadline = time.monotonic() + seconds
             self._changed.notify()
         self._thread.join(seconds)
+        with self._changed:
+            left = len(self._lines)
+            self._lines.clear()
+        if left:
+            self._lost("the sink was closed before they were sent", left)
 
     def _run(self) -> None:
         while True:
