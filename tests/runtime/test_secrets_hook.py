@@ -404,16 +404,29 @@ async def test_whoever_holds_secrets_outside_the_lifecycle_hears_of_what_changed
     assert heard == [("a",)]
 
 
-async def test_inline_secrets_are_not_rotated_and_said_to_be_inline() -> None:
+async def test_an_inline_secret_that_new_settings_change_reaches_its_users_by_rotation() -> None:
     vault = Vault(a="a1")
-    hook = hook_of(vault, inline={"b": "inline"})
+    hook = hook_of(vault, inline={"b": "b1"})
+    hook.users = slots = Slots(hook, {"one": {"a"}, "two": {"b"}})
+    await slots.renew(slots.users_of(["a", "b"]))
+    assert (await hook.rotate()).inline == ("b",)
 
-    report = await hook.rotate(["a", "b"])
-    assert (report.rotated, report.inline) == (("a",), ("b",))
+    changed = hook.update(section(inline={"b": "b2"}))
+    vault.asked.clear()
+    report = await hook.rotate(changed)
+    assert (report.rotated, report.inline) == (("b",), ("b",))
+    assert slots.got == {"one": "a1", "two": "b2"}
+    assert vault.asked == []
+    vault.values["b"] = "b3"
+    assert (await hook.rotate(hook.update(section()))).inline == ()
+    assert slots.got == {"one": "a1", "two": "b3"}
 
 
 async def test_what_stands_beside_the_active_ones_is_named() -> None:
-    hook, _slots = await started(Vault(beside="1"), DrivenClock(), {})
+    vault = Vault(beside="1")
+    hook, _slots = await started(vault, DrivenClock(), {})
+    await hook.get("beside")
+    vault.values["beside"] = "2"
 
     assert (await hook.rotate(["beside"])).beside == ("service:other/old",)
 

@@ -12,6 +12,7 @@ from oneiric.core._generation import Generation, method_of
 from oneiric.core._hooks import LifecycleHooks, LifecycleTimeouts
 from oneiric.core._key import Key
 from oneiric.core._loading import MissingModuleError, load_factory
+from oneiric.core._reasons import Reasons
 from oneiric.core._slot import Slot
 from oneiric.core._steps import BUDGET, StepRunner, is_awaitable
 from oneiric.core.errors import DeadlineError, LifecycleError, LoadError, MissingExtraError, UnhealthyError
@@ -43,6 +44,7 @@ class Workshop:
         timeouts: Deadlines.
         hooks: Hooks.
         settings: Where the settings of candidates come from.
+        reasons: Renders what goes wrong.
         provide: Activates the needs of a candidate and returns live proxies, by parameter name.
     """
 
@@ -50,6 +52,7 @@ class Workshop:
     timeouts: LifecycleTimeouts
     hooks: LifecycleHooks
     settings: SettingsSource
+    reasons: Reasons
     provide: Callable[[Mapping[str, Key[Any]], str | None], Any]
 
 

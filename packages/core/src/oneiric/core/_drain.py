@@ -10,21 +10,12 @@ from oneiric.core._generation import Generation, method_of
 from oneiric.core._observers import Emitter
 from oneiric.core._slot import Slot
 from oneiric.core._steps import StepRunner
-from oneiric.core.errors import OneiricError
 from oneiric.core.events import CleanedUp, CleanupFailed, DrainTimedOut, HookFailed, StepHung
 
-__all__ = ["Drainer", "reason_of"]
+__all__ = ["Drainer"]
 
 #: How long a failing attempt waits for a cancelled step to end before it leaves that to the task that tears it down.
 _GRACE_SECONDS = 0.05
-
-
-def reason_of(error: BaseException) -> str:
-    """Render an error as the clause that follows a colon."""
-    if isinstance(error, asyncio.CancelledError):
-        return "it was cancelled"
-    # The hint of one of ours goes along beside the reason, not inside it.
-    return error.message if isinstance(error, OneiricError) else f"{type(error).__name__}: {error}"
 
 
 class Drainer:
@@ -119,7 +110,9 @@ class Drainer:
             try:
                 begun = runner.begin("cleanup", method)
             except Exception as error:  # noqa: BLE001 - the swap that replaced it stands
-                self._emit(CleanupFailed(self._clock(), *slot.name, old.provider, old.number, reason_of(error)))
+                self._emit(
+                    CleanupFailed(self._clock(), *slot.name, old.provider, old.number, self._workshop.reasons.of(error))
+                )
                 return
             pending = begun if type(begun) is asyncio.Task else None
         if pending is None and not self._workshop.hooks.on_cleanup:
@@ -139,7 +132,7 @@ class Drainer:
             try:
                 await runner.end("cleanup", self._workshop.timeouts.cleanup_seconds, pending)
             except Exception as error:  # noqa: BLE001 - the swap that replaced it stands
-                self._emit(CleanupFailed(self._clock(), *where, reason_of(error)))
+                self._emit(CleanupFailed(self._clock(), *where, self._workshop.reasons.of(error)))
                 if runner.pending:
                     _ = self.own(self._outlive(runner, where))  # the swap does not wait for it
                 return
@@ -148,7 +141,7 @@ class Drainer:
             try:
                 await runner.run("on_cleanup", self._workshop.timeouts.hook_seconds, hook, old.instance)
             except Exception as error:  # noqa: BLE001 - a hook is told; it does not decide
-                self._emit(HookFailed(self._clock(), *where, "on_cleanup", reason_of(error)))
+                self._emit(HookFailed(self._clock(), *where, "on_cleanup", self._workshop.reasons.of(error)))
 
     async def discard(self, attempt: Attempt) -> None:
         """Tear down a failed attempt; wait for that unless a step ignores its cancellation."""

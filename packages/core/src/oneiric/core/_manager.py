@@ -14,6 +14,7 @@ from oneiric.core._attempt import SettingsFor, SettingsSource, Workshop
 from oneiric.core._hooks import LifecycleHooks, LifecycleTimeouts
 from oneiric.core._key import Key
 from oneiric.core._observers import Emitter, Observer, Observers
+from oneiric.core._reasons import Reasons
 from oneiric.core._reconcile import ReconcileReport, reconcile, stale_slots
 from oneiric.core._registry import Slot as SlotName
 from oneiric.core._resolver import Resolver
@@ -38,6 +39,8 @@ class LifecycleManager(InstanceAccess):
         on_drain_timeout: ``"report"`` leaves a generation to its last lease; ``"force"`` cleans it up under the
             leases that outlive the drain deadline, and counts them in `broken_leases`.
         clock: Seconds since the epoch, for time stamps.
+        redact: Text → the same text with secrets masked: what components raise goes through it before it gets into a
+            status, an event or an error. An error whose traceback would still show one is not chained.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class LifecycleManager(InstanceAccess):
         status_snapshot_path: str | os.PathLike[str] | None = None,
         on_drain_timeout: Literal["report", "force"] = "report",
         clock: Callable[[], float] = time.time,
+        redact: Callable[[str], str] | None = None,
     ) -> None:
         if on_drain_timeout not in {"report", "force"}:
             raise LifecycleError(f"on_drain_timeout is 'report' or 'force', not {on_drain_timeout!r}")
@@ -62,7 +66,7 @@ class LifecycleManager(InstanceAccess):
         self._snapshot: SnapshotWriter | None = None
         if status_snapshot_path is not None:
             self._snapshot = SnapshotWriter(status_snapshot_path, self._plain_statuses)
-        context, settings = copy_context(), self._settings
+        context, settings, reasons = copy_context(), self._settings, Reasons(redact)
 
         def workshop(provide: Callable[..., Any]) -> Workshop:
             return Workshop(
@@ -70,6 +74,7 @@ class LifecycleManager(InstanceAccess):
                 timeouts=self.timeouts,
                 hooks=self.hooks,
                 settings=settings,
+                reasons=reasons,
                 provide=provide,
             )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from oneiric.core._attempt import Attempt, Workshop
 from oneiric.core._candidate import Candidate
-from oneiric.core._drain import Drainer, reason_of
+from oneiric.core._drain import Drainer
 from oneiric.core._generation import Generation
 from oneiric.core._observers import Emitter
 from oneiric.core._policy import Selection
@@ -135,7 +135,7 @@ class Swapper:
             for task in done:
                 task.result()
         except BaseException as error:
-            await self._undo(changes, tasks, reason_of(error))
+            await self._undo(changes, tasks, self._workshop.reasons.of(error))
             raise
         for change, task in zip(changes, tasks, strict=True):
             change.new = task.result()
@@ -165,23 +165,27 @@ class Swapper:
             slot.state = "activating"
         try:
             return await attempt.prepare(old, force=force)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised again below, as an error of ours
             await self._drainer.discard(attempt)
-            raise self._failed(attempt, error) from error
+            failed = self._failed(attempt, error)
+            cause = self._workshop.reasons.behind(failed, error)
         except BaseException as error:  # cancelled: the caller stops waiting, what was begun is still undone
             self._failed(attempt, error)
             await self._drainer.discard(attempt)
             raise
         finally:
             self._attempts.discard(attempt)
+        # Out here, so that a cause that is withheld does not hang on as context.
+        raise failed from cause
 
     def _failed(self, attempt: Attempt, error: BaseException) -> LifecycleError:
         """Record a failed attempt in status and event, and return the error that says the same."""
-        slot, provider, reason = attempt.slot, attempt.candidate.provider, reason_of(error)
+        slot, provider, reason = attempt.slot, attempt.candidate.provider, self._workshop.reasons.of(error)
         bound = self._record_failure(slot, provider, attempt.step, reason, attempt.number)
         domain, key, tenant = slot.name
         kind = SwapError if bound else ActivationError
         hint = error.hint if isinstance(error, OneiricError) else None
+        hint = hint and self._workshop.reasons.masked(hint)
         return kind(domain, key, provider, attempt.step, reason, bound, tenant, hint)
 
     def _record_failure(self, slot: Slot, provider: str, step: str, reason: str, number: int) -> bool:
@@ -303,7 +307,9 @@ class Swapper:
             await runner.run("post_swap", seconds, hook, new.candidate, new.instance, old)
         except Exception as error:  # noqa: BLE001 - the swap stands whatever a hook thinks of it
             name = getattr(hook, "__qualname__", repr(hook))
-            self._emit(HookFailed(self._clock(), *slot.name, new.provider, new.number, name, reason_of(error)))
+            self._emit(
+                HookFailed(self._clock(), *slot.name, new.provider, new.number, name, self._workshop.reasons.of(error))
+            )
 
     def close(self) -> None:
         """Refuse every change from now on, and make the ones under way fail."""

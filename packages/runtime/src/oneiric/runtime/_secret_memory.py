@@ -81,17 +81,19 @@ class SecretMemory:
         self._given[secret_id] = digest
 
     def changed(self, fresh: Mapping[str, Secret]) -> frozenset[str]:
-        """Return the ids of which somebody may use another value than the fresh one."""
+        """Return the ids of which somebody may use another value than the fresh one; of one never given out, nobody."""
         return frozenset(
             one
             for one, secret in fresh.items()
-            if one in self._mixed or not hmac.compare_digest(self._given.get(one, b""), self._digest(secret))
+            if one in self._mixed
+            or (one in self._given and not hmac.compare_digest(self._given[one], self._digest(secret)))
         )
 
     def settle(self, fresh: Mapping[str, Secret], fetched_at: float) -> None:
         """Note that nobody uses another value than the fresh ones any more, and keep those."""
         for one, secret in fresh.items():
-            self._given[one] = self._digest(secret)
+            if one in self._given:
+                self._given[one] = self._digest(secret)
             self._mixed.discard(one)
             self.put(one, secret, fetched_at)
 

@@ -17,8 +17,8 @@ class RotationReport:
 
     Attributes:
         rotated: Ids whose value is another than some user had.
-        unchanged: Ids whose value is the same.
-        inline: Ids that stand in the settings: no provider is asked for them.
+        unchanged: Ids whose value is the same, or that nobody was given yet.
+        inline: Those of both that stand in the settings: no provider was asked for them.
         swapped: Slots (domain, key, tenant) that serve a new instance, with the new values.
         beside: Instances beside the active ones that keep the old values until they are closed.
         by: Who asked.

@@ -53,9 +53,10 @@ class Rotation:
         """
         hook, memory = self._hook, self._memory
         asked = memory.known if ids is None else ids
-        self._inline = asked & hook.settings.inline.keys()
+        inline = {one: hook.settings.inline[one] for one in asked & hook.settings.inline.keys()}
+        self._inline = frozenset(inline)
         started = self._clock()
-        fresh = await self._read(asked - self._inline, is_named=ids is not None)
+        fresh = inline | await self._read(asked - self._inline, is_named=ids is not None)
         self._rotated = memory.changed(fresh)
         self._unchanged = frozenset(fresh) - self._rotated
         # What is on its way was asked for before this, and may be the old value.
@@ -63,6 +64,7 @@ class Rotation:
         self._trial.update({one: fresh[one] for one in self._rotated})
         await self._replace()
         memory.settle(fresh, started)
+        memory.drop(self._inline)
         self._step = None
 
     async def _read(self, ids: frozenset[str], *, is_named: bool) -> dict[str, Secret]:

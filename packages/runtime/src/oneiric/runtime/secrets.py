@@ -101,7 +101,7 @@ class SecretsHook:
         return self._settings
 
     def update(self, settings: SecretsConfiguration) -> frozenset[str]:
-        """Put another section in force; return the ids of inline secrets that differ, whose users need new instances.
+        """Put another section in force; return the ids of inline secrets that differ, to be given to `rotate`.
 
         Values that came from a provider are fetched anew if it may be another one now.
         """
@@ -129,8 +129,7 @@ class SecretsHook:
                 found = await asyncio.shield(flight.task)
                 if flight.is_stale:
                     continue  # invalidated meanwhile: what arrived may be the old value
-            if secret_id not in self._settings.inline:
-                self._memory.give(secret_id, found)
+            self._memory.give(secret_id, found)
             return found
 
     async def prefetch(self, ids: Iterable[str]) -> None:
