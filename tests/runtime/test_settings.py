@@ -1,12 +1,15 @@
 """Where settings come from, which source wins, and what is said of a wrong one."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from oneiric.core.errors import ConfigurationError
+from oneiric.runtime import settings
 from oneiric.runtime.settings import LoadedSettings, OneiricSettings, load_settings, policy_from
 
 CANARY = "S3CR3T-77aa"
@@ -326,3 +329,18 @@ def test_the_policy_knows_where_each_selection_was_made(here: Path) -> None:
 def test_a_malformed_stack_order_is_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="ONEIRIC_STACK_ORDER: entry 'a:x' cannot be read"):
         policy_from(load(environ={"ONEIRIC_STACK_ORDER": "a:x"}))
+
+
+def test_reading_settings_loads_neither_an_event_loop_nor_a_parser_nobody_asked_for() -> None:
+    program = (
+        "import sys; from oneiric.runtime.settings import load_settings; load_settings(environ={}); "
+        "print(*({'asyncio', 'yaml', 'structlog', 'oneiric.runtime.settings._describe'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_a_name_that_is_not_offered_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'describ'"):
+        settings.describ  # noqa: B018
+    assert "describe" in dir(settings)

@@ -1,6 +1,5 @@
 """What would go wrong with settings that load: providers nobody offers, and settings they do not take."""
 
-import ipaddress
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
@@ -67,6 +66,8 @@ def _http_problems(loaded: LoadedSettings) -> Iterator[ConfigurationError]:
 
 
 def _is_loopback(host: str) -> bool:
+    import ipaddress  # noqa: PLC0415 - only an address needs it
+
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -1,6 +1,5 @@
 """``${secret:ID}`` in settings: kept as a template, and filled in when somebody asks for the settings."""
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -89,6 +88,8 @@ async def fetched(
         )
     if secrets is None:
         return {}
+    import asyncio  # noqa: PLC0415 - whoever awaits has it, and a command that only reads settings does without
+
     found = await asyncio.gather(*map(secrets.get, users), return_exceptions=True)
     for (id_, path), answer in zip(users.items(), found, strict=True):
         if isinstance(answer, SecretNotFoundError):
