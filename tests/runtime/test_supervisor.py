@@ -27,6 +27,10 @@ def state_of(supervisor: ServiceSupervisor) -> str:
     return supervisor.state
 
 
+async def turn() -> None:
+    await asyncio.sleep(0)
+
+
 def states(supervisor: ServiceSupervisor) -> dict[str, str]:
     return {child.name: child.state for child in supervisor.info().children}
 
@@ -206,6 +210,28 @@ async def test_a_cancelled_start_unwinds_what_started() -> None:
     assert log == ["start a", "b fails to start", "stop b", "stop a"]
     assert state_of(supervisor) == "stopped"
     assert workers[0].bodies == 0
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("turns", range(24))
+async def test_a_start_cancelled_at_any_moment_leaves_nothing_behind(turns: int) -> None:
+    log, workers = family("a", "b", "c")
+    for worker in workers:
+        worker.faults = [turn]
+    supervisor = ServiceSupervisor(workers)
+    starting = asyncio.create_task(supervisor.start())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+    starting.cancel()
+    await asyncio.wait({starting})
+    cancelled = starting.cancelled()
+    assert state_of(supervisor) == ("stopped" if cancelled else "running")
+    await supervisor.stop()
+
+    assert sum(worker.bodies for worker in workers) == 0
+    for worker in workers:
+        assert log.count(f"start {worker.name}") <= log.count(f"stop {worker.name}")
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
