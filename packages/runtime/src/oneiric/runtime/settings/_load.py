@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from oneiric.core.errors import ConfigurationError
+from oneiric.runtime._secret_redaction import REDACTOR
 from oneiric.runtime.settings._interpolation import interpolate, is_read
 from oneiric.runtime.settings._loaded import LoadedSettings
 from oneiric.runtime.settings._model import OneiricSettings
@@ -61,6 +62,7 @@ def load_settings(
     settings, problems = _checked(read)
     if settings is None or problems:
         raise first_of(problems)
+    REDACTOR.collect(settings)
     return LoadedSettings(
         settings=settings,
         path=read.where,

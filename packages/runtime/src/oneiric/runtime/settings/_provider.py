@@ -11,6 +11,7 @@ from oneiric.core import Secret
 from oneiric.core.errors import ConfigurationError
 from oneiric.core.resolution import Candidate
 from oneiric.core.security import load_factory
+from oneiric.runtime._secret_redaction import REDACTOR
 from oneiric.runtime.settings._loaded import LoadedSettings
 from oneiric.runtime.settings._model import OneiricSettings
 from oneiric.runtime.settings._origin import DEFAULT, Origin, Path, dotted, refuse
@@ -191,6 +192,7 @@ class ProviderSettings:
         settings, problems = self._problems(model, data, written.base)
         if problems:
             raise first_of(problems)
+        REDACTOR.collect(settings, written.raw)
         return settings
 
     def _problems(
