@@ -15,6 +15,7 @@ GROUPS: Final = {
     "registration": "10 000 candidates in one revision, their memory, many on one key",
     "swap": "a swap that nobody is using",
     "load": "swaps under callers that hold the instance across an await",
+    "store": "durable writes of a thousand callers at once, and the hot read of activity",
     "lease": "what a caller pays: handle, lease, live call",
     "imports": "import of the core",
     "start": "start of the command",

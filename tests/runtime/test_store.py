@@ -142,7 +142,7 @@ async def test_a_read_does_not_see_what_is_not_committed(make: Callable[..., Sql
 
 async def test_a_cancelled_caller_breaks_nothing(make: Callable[..., SqliteStore]) -> None:
     async with make() as store:
-        tasks = [asyncio.create_task(store.write(put(f"n{number}"))) for number in range(10)]
+        tasks = [store.write(put(f"n{number}")) for number in range(10)]
         await asyncio.sleep(0)
         for task in tasks[::2]:
             task.cancel()
@@ -160,7 +160,7 @@ async def test_what_was_asked_before_the_close_is_done_and_later_calls_are_refus
         await store.read(everything)
     await store.open()
     await store.open()
-    asked = asyncio.ensure_future(store.write(put("a")))
+    asked = store.write(put("a"))
     await asyncio.sleep(0)
     await asyncio.gather(store.aclose(), store.aclose())
     assert await asked == 1

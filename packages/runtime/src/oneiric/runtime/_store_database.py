@@ -18,11 +18,11 @@ class Database:
         opening: A number that no other connection of this process has.
     """
 
-    __slots__ = ("_connection", "_execute", "_opening")
+    __slots__ = ("_execute", "_execute_many", "_opening")
 
     def __init__(self, connection: Connection, opening: int = 0) -> None:
-        self._connection = connection
-        self._execute = connection.execute
+        cursor = connection.cursor()
+        self._execute, self._execute_many = cursor.execute, cursor.executemany
         self._opening = opening
 
     def execute(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
@@ -37,7 +37,7 @@ class Database:
 
     def execute_many(self, sql: str, parameters: Iterable[Parameters]) -> None:
         """Run one statement once for each of *parameters*."""
-        self._connection.executemany(sql, parameters)
+        self._execute_many(sql, parameters)
 
     @property
     def changes(self) -> int:

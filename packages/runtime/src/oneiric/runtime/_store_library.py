@@ -7,7 +7,7 @@ linked with. Nothing above this module knows which one is at work.
 import importlib
 import importlib.util
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import quote
@@ -51,8 +51,8 @@ class Connection(Protocol):
     def execute(self, sql: str, parameters: Any = ..., /) -> Any:
         """Run a statement and return its cursor."""
 
-    def executemany(self, sql: str, parameters: Iterable[Any], /) -> Any:
-        """Run a statement once for each of *parameters*."""
+    def cursor(self) -> Any:
+        """Return a cursor of its own."""
 
     def close(self) -> None:
         """Give the file back."""

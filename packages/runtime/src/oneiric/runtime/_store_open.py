@@ -8,7 +8,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Final, Literal
@@ -57,19 +57,19 @@ class Opened:
 
     Attributes:
         connection: Of this thread alone.
+        database: What work is given.
         identity: Of the file it is open on.
         journal: ``"wal"`` or ``"delete"``; empty where the store is only read.
         set_aside: Where a damaged file was put to make room for this one, or None.
         at_rest: Whether it was opened as a file that nobody writes.
-        number: No other connection of this process has it.
     """
 
     connection: Connection
+    database: Database
     identity: tuple[int, int] | None
     journal: str = ""
     set_aside: Path | None = None
     at_rest: bool = False
-    number: int = field(default_factory=lambda: next(_openings))
 
 
 def open_file(spec: StoreSpec) -> Opened:
@@ -118,7 +118,8 @@ def _open_readonly(spec: StoreSpec) -> Opened:
             raise
     except spec.library.error as error:
         raise store_error(error, spec.path, spec.library) from error
-    return Opened(connection=connection, identity=identity(spec.path), at_rest=at_rest)
+    database = Database(connection, next(_openings))
+    return Opened(connection=connection, database=database, identity=identity(spec.path), at_rest=at_rest)
 
 
 def _connected(spec: StoreSpec, aside: Path | None) -> Opened:
@@ -138,7 +139,13 @@ def _connected(spec: StoreSpec, aside: Path | None) -> Opened:
             raise
     except library.error as error:
         raise store_error(error, spec.path, library) from error
-    return Opened(connection=connection, identity=identity(spec.path), journal=journal, set_aside=aside)
+    return Opened(
+        connection=connection,
+        database=Database(connection, next(_openings)),
+        identity=identity(spec.path),
+        journal=journal,
+        set_aside=aside,
+    )
 
 
 def _pragma(connection: Connection, name: str) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from time import perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from oneiric.core.errors import StoreError
 from oneiric.runtime._store_database import Database
@@ -33,16 +33,10 @@ _FOR_ALL: Final = _REOPENED | {"locked", "newer", "foreign"}
 type Work[T] = Callable[[Database], T]
 
 
-class _Request(NamedTuple):
-    work: Work[Any]
-    writes: bool
-    answer: asyncio.Future[Any]
-
-
-class _Outcome(NamedTuple):
-    answer: asyncio.Future[Any]
-    value: Any
-    error: BaseException | None
+# Plain tuples: there is one of each for every record written.
+type _Request = tuple[Work[Any], asyncio.Future[Any]]
+type _Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
+type _Batch = tuple[list[_Request], list[_Request]]  # reads, writes
 
 
 class Owner:
@@ -60,8 +54,9 @@ class Owner:
     def __init__(self, spec: StoreSpec, *, is_strict: bool) -> None:
         self._spec, self._is_strict = spec, is_strict
         self._library = spec.library
-        self._inbox: SimpleQueue[list[_Request] | None] = SimpleQueue()
-        self._waiting: list[_Request] = []
+        self._inbox: SimpleQueue[_Batch | None] = SimpleQueue()
+        self._reads: list[_Request] = []
+        self._writes: list[_Request] = []
         self._is_stopping = False
         self._loop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = self._loop.create_future()
@@ -81,24 +76,31 @@ class Owner:
             await self.stop()
             raise
 
-    def ask(self, work: Work[Any], *, writes: bool) -> asyncio.Future[Any]:
-        """Have *work* run on the thread; the future holds its result, after the commit if it *writes*."""
+    def read(self, work: Work[Any]) -> asyncio.Future[Any]:
+        """Have *work* run on the thread; the future holds its result."""
+        return self._asked(self._reads, work)
+
+    def write(self, work: Work[Any]) -> asyncio.Future[Any]:
+        """Have *work* run on the thread; the future holds its result after the commit."""
+        return self._asked(self._writes, work)
+
+    def _asked(self, waiting: list[_Request], work: Work[Any]) -> asyncio.Future[Any]:
         answer = self._loop.create_future()
         if self._is_stopping:
             answer.set_exception(StoreError(f"store {str(self._spec.path)!r} is closed", "open() first", "io"))
             return answer
-        if writes and self._spec.readonly:
+        if waiting is self._writes and self._spec.readonly:
             answer.set_exception(StoreError(f"store {str(self._spec.path)!r} was opened to be read", None, "readonly"))
             return answer
-        if not self._waiting:
+        if not (self._reads or self._writes):
             self._loop.call_soon(self._send)
-        self._waiting.append(_Request(work, writes, answer))
+        waiting.append((work, answer))
         return answer
 
     def _send(self) -> None:
-        if self._waiting:
-            self._inbox.put(self._waiting)
-            self._waiting = []
+        if self._reads or self._writes:
+            self._inbox.put((self._reads, self._writes))
+            self._reads, self._writes = [], []
 
     async def stop(self) -> None:
         """Finish what was asked, close the connection, and wait for the end of the thread's work."""
@@ -114,40 +116,40 @@ class Owner:
         try:
             self._open()
         except BaseException as error:  # noqa: BLE001 - whatever it is belongs to the caller, not to this thread
-            self._post([_Outcome(self._started, None, error)])
+            self._post([(self._started, None, error)])
         else:
-            self._post([_Outcome(self._started, None, None)])
+            self._post([(self._started, None, None)])
         try:
-            while batch := self._next_batch():
-                self._serve(batch)
+            while any(batch := self._next_batch()):
+                self._serve(*batch)
         finally:
             self._close()
-            self._post([_Outcome(self._ended, None, None)])
+            self._post([(self._ended, None, None)])
 
-    def _next_batch(self) -> list[_Request]:
+    def _next_batch(self) -> _Batch:
         """Wait for requests and take those waiting behind them; empty at the end."""
-        batch: list[_Request] = []
+        reads: list[_Request] = []
+        writes: list[_Request] = []
         sent = self._inbox.get()
         try:
             while sent is not None:
-                batch += sent
-                if len(batch) >= _MOST_TOGETHER:
-                    return batch
+                reads += sent[0]
+                writes += sent[1]
+                if len(reads) + len(writes) >= _MOST_TOGETHER:
+                    return reads, writes
                 sent = self._inbox.get_nowait()
         except Empty:
-            return batch
-        if batch:
+            return reads, writes
+        if reads or writes:
             self._inbox.put(None)  # the end comes after this batch; nothing is asked behind it
-        return batch
+        return reads, writes
 
-    def _serve(self, batch: list[_Request]) -> None:
-        batch = [request for request in batch if not request.answer.cancelled()]
-        reads = [request for request in batch if not request.writes]
-        writes = [request for request in batch if request.writes]
+    def _serve(self, reads: list[_Request], writes: list[_Request]) -> None:
         self._leave_if_replaced()
         # Reads first: none of them sees what its neighbours have not committed.
-        if reads:
+        if reads := _still_wanted(reads):
             self._post(self._read(reads))
+        writes = _still_wanted(writes)
         if self._is_strict:
             self._write_each(writes)
             return
@@ -171,7 +173,7 @@ class Owner:
         told = perf_counter()
         for number, request in enumerate(writes):
             outcomes += self._together([request], "BEGIN IMMEDIATE")
-            error = outcomes[-1].error
+            error = outcomes[-1][2]
             if isinstance(error, StoreError) and error.kind in _FOR_ALL:
                 # The others have waited as long for the same file.
                 if rest := writes[number + 1 :]:
@@ -186,8 +188,8 @@ class Owner:
     def _together(self, requests: list[_Request], begin: str) -> list[_Outcome]:
         """Do *requests* in one transaction: on a failure of the file, none of them is done."""
         try:
-            opened = self._current(begin)
-            connection, database = opened.connection, Database(opened.connection, opened.number)
+            opened = self._begun(begin)
+            connection, database = opened.connection, opened.database
             try:
                 outcomes = self._performed(database, requests)
                 if outcomes is None:
@@ -205,7 +207,7 @@ class Owner:
     def _performed(self, database: Database, requests: list[_Request]) -> list[_Outcome] | None:
         """Do all, as if none could fail; None where one was wrong and its neighbours have to be done without it."""
         try:
-            return [_Outcome(request.answer, request.work(database), None) for request in requests]
+            return [(answer, work(database), None) for work, answer in requests]
         except BaseException as error:
             if len(requests) == 1 or self._is_of_file(error):
                 raise
@@ -213,20 +215,22 @@ class Owner:
 
     def _apart(self, connection: Connection, database: Database, request: _Request) -> _Outcome:
         """Do one request so that, should it be wrong, nothing of it stays."""
+        work, answer = request
+        outcome: _Outcome
         connection.execute("SAVEPOINT one")
         try:
-            outcome = _Outcome(request.answer, request.work(database), None)
+            outcome = (answer, work(database), None)
         except BaseException as error:
             if self._is_of_file(error):
                 raise
             connection.execute("ROLLBACK TO one")
-            outcome = _Outcome(request.answer, None, self._told(error))
+            outcome = (answer, None, self._told(error))
         connection.execute("RELEASE one")
         return outcome
 
-    def _current(self, begin: str) -> Opened:
+    def _begun(self, begin: str) -> Opened:
         """Return the open store with a transaction begun."""
-        opened = self._open()
+        opened = self.opened or self._open()
         opened.connection.execute(begin)
         if opened.journal == "delete" and not self._library.is_safe_with_wal and begin != "BEGIN":
             mode = opened.connection.execute("PRAGMA journal_mode").fetchall()[0][0]
@@ -288,17 +292,21 @@ class Owner:
         if isinstance(told, StoreError) and told.kind in _REOPENED:
             self._close()
         if len(requests) == 1:
-            return [_Outcome(requests[0].answer, None, told)]
+            return [(requests[0][1], None, told)]
         # One error each: an exception that several tasks raise would collect all their tracebacks.
         if not isinstance(told, StoreError):
             told = StoreError(f"store {str(self._spec.path)!r} failed: {told!r}", None, "io")
-        return [_Outcome(request.answer, None, _again(told, error)) for request in requests]
+        return [(answer, None, _again(told, error)) for _, answer in requests]
 
     def _post(self, outcomes: list[_Outcome]) -> None:
         try:
             self._loop.call_soon_threadsafe(_settle, outcomes)
         except RuntimeError:
             return  # the loop is closed: nobody waits any more
+
+
+def _still_wanted(requests: list[_Request]) -> list[_Request]:
+    return [request for request in requests if not request[1].cancelled()]
 
 
 def _again(told: StoreError, cause: BaseException) -> StoreError:
