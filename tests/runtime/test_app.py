@@ -12,7 +12,13 @@ import pytest
 import structlog
 
 from oneiric.app import App
-from oneiric.core.errors import ActivationError, ConfigurationError, InvalidCandidateError, LifecycleError
+from oneiric.core.errors import (
+    ActivationError,
+    ConfigurationError,
+    InvalidCandidateError,
+    LifecycleError,
+    LoadError,
+)
 from oneiric.core.lifecycle import LifecycleHooks, read_snapshot
 from oneiric.core.resolution import Candidate
 from oneiric.domains import AdapterBridge, ServiceBridge, TaskBridge
@@ -186,3 +192,38 @@ def test_the_app_imports_no_command_line_and_answers_on_stderr_only() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert '"event": "swap-complete"' in done.stderr
+
+
+@pytest.fixture
+def own_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+@pytest.mark.usefixtures("own_path")
+def test_modules_named_in_the_settings_register_what_they_have(here: Path, write: Write) -> None:
+    write(c_yml="plugins: {imports: [my_wares]}\n")
+    (here / "my_wares.py").write_text(
+        "from oneiric.core import Candidate\n"
+        "def register(resolver):\n"
+        "    resolver.register(Candidate(domain='service', key='wares', provider='mine', factory=dict))\n"
+    )
+    assert App.open("c.yml", environ={}).services.explain("wares").selected == "mine"
+
+
+@pytest.mark.usefixtures("own_path")
+@pytest.mark.parametrize(
+    ("code", "error", "sentence"),
+    [
+        (None, ConfigurationError, "plugins.imports no_wares: there is no such module"),
+        ("1 / 0", LoadError, "plugins.imports broken_wares: ZeroDivisionError"),
+        ("import not_there_at_all", LoadError, "it needs module 'not_there_at_all'"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_named(
+    here: Path, code: str | None, error: type[Exception], sentence: str
+) -> None:
+    name = "no_wares" if code is None else "broken_wares"
+    if code is not None:
+        (here / "broken_wares.py").write_text(code)
+    with pytest.raises(error, match=sentence):
+        App.open(environ={}, overrides=[f'plugins.imports=["{name}"]'])

@@ -4,18 +4,15 @@ Without settings neither pydantic nor asyncio is loaded: only the core's resolut
 """
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from oneiric.cli._options import RootOptions
-from oneiric.core.catalog import DiscoveryReport, discover, read_catalog
-from oneiric.core.errors import ConfigurationError, LoadError
+from oneiric.core.catalog import DiscoveryReport, discover, read_catalog, register_modules
 from oneiric.core.resolution import Resolver
 
 if TYPE_CHECKING:
@@ -92,6 +89,7 @@ def view_of(context: typer.Context, *, load_plugins: bool = False) -> View:
             plugins=load_plugins or plugins.auto_load,
             allowed_distributions=plugins.allowed_distributions,
         )
+        register_modules(resolver, plugins.imports, named_by="plugins.imports")
     load_extras(options, resolver)
     return View(options, resolver, report, loaded)
 
@@ -106,24 +104,7 @@ def load_extras(options: RootOptions, resolver: Resolver) -> None:
         catalog = Path(__file__).parent / "demo" / "catalog.toml"
         resolver.apply(add=read_catalog(catalog, DEMO_ORIGIN))
     if options.imports:
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` does for modules of one's own
-    for name in options.imports:
-        register = getattr(_imported(name), "register", None)
-        if callable(register):
-            register(resolver)
-
-
-def _imported(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise LoadError(f"--import {name}: it needs module {error.name!r}, which is not installed") from error
-        raise ConfigurationError(
-            f"--import {name}: there is no such module", "a dotted name, importable from the current directory"
-        ) from error
-    except Exception as error:
-        raise LoadError(f"--import {name}: {type(error).__name__}: {error}", f"python -c 'import {name}'") from error
+        register_modules(resolver, options.imports, named_by="--import")
 
 
 def _is_configured(options: RootOptions, environ: Mapping[str, str]) -> bool:

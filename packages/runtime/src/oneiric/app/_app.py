@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from oneiric.core.catalog import DiscoveryReport, discover
+from oneiric.core.catalog import DiscoveryReport, discover, register_modules
 from oneiric.core.errors import LifecycleError
 from oneiric.core.lifecycle import LifecycleHooks, LifecycleManager, LifecycleTimeouts
 from oneiric.core.resolution import Resolver
@@ -81,7 +81,8 @@ class App:
         report: What discovery registered, and what it left out and why.
 
     Raises:
-        ConfigurationError: ``ONEIRIC_STACK_ORDER`` is malformed.
+        ConfigurationError: ``ONEIRIC_STACK_ORDER`` is malformed, or a module of ``plugins.imports`` does not exist.
+        LoadError: A module of ``plugins.imports`` cannot be imported.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class App:
             plugins=settings.plugins.auto_load,
             allowed_distributions=settings.plugins.allowed_distributions,
         )
+        register_modules(self.resolver, settings.plugins.imports, named_by="plugins.imports")
         self.provider_settings = ProviderSettings(loaded)
         self.lifecycle = LifecycleManager(
             self.resolver,

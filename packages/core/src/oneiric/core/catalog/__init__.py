@@ -1,8 +1,8 @@
 """Catalogues: what can be listed, ranked and explained without importing a line of it.
 
 Owned here: the schema of a catalogue row, catalogue files, discovery of what is installed, plugins written as
-code, and the metadata classes for those who register in code. It reads local files and never a network. Names
-are loaded when they are first touched, so that listing pays neither for plugins nor for metadata.
+code, modules that are named, and the metadata classes for those who register in code. It reads local files and never
+a network. Names are loaded when they are first touched, so that listing pays neither for plugins nor for metadata.
 """
 
 from importlib import import_module
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         register_action_metadata,
         register_adapter_metadata,
     )
+    from oneiric.core.catalog._modules import register_modules
     from oneiric.core.catalog._report import (
         DiscoveredCatalog,
         DiscoveredPlugin,
@@ -37,6 +38,7 @@ __all__ = [
     "read_catalog",
     "register_action_metadata",
     "register_adapter_metadata",
+    "register_modules",
 ]
 
 _HOMES: Final = {
@@ -51,6 +53,7 @@ _HOMES: Final = {
     "read_catalog": "_files",
     "register_action_metadata": "_metadata",
     "register_adapter_metadata": "_metadata",
+    "register_modules": "_modules",
 }
 
 

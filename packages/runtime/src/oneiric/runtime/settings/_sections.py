@@ -111,6 +111,11 @@ class PluginSettings(Section):
     """Plugins written as code. Catalogues need no permission: reading them runs nothing."""
 
     auto_load: bool = Field(default=False, description="Import every installed plugin at start.")
+    imports: tuple[str, ...] = Field(
+        default=(),
+        description="Modules of the application to import at start, from the current directory too; "
+        "the register(resolver) of each is called.",
+    )
     allowed_distributions: tuple[str, ...] | None = Field(
         default=None, description="Distributions that may offer catalogues and plugins; all when not set."
     )
