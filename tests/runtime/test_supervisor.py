@@ -262,6 +262,24 @@ def test_a_start_that_hangs_fails_at_its_deadline() -> None:
     driven(scenario())
 
 
+async def test_a_start_that_comes_about_after_it_was_given_up_is_taken_down() -> None:
+    release = asyncio.Event()
+    worker = Worker("a")
+    worker.faults = [deaf(release)]
+    supervisor = ServiceSupervisor([ChildSpec(child=worker, start_seconds=0.05)])
+    with pytest.raises(LifecycleError, match=r"deadline of 0\.05 s"):
+        await supervisor.start()
+    assert supervisor.info().children[0].abandoned == 1
+    stops = worker.log.count("stop a")
+
+    release.set()
+    await settle()
+
+    assert worker.log[-2:] == ["start a", "stop a"]
+    assert worker.log.count("stop a") == stops + 1
+    assert supervisor.info().children[0].abandoned == 0
+
+
 def test_a_stop_that_hangs_is_cut_at_its_deadline_and_the_others_stop() -> None:
     log, workers = family("a", "b")
     workers[1].on_stop = hang

@@ -56,6 +56,8 @@ class Supervised:
         self._verdicts: deque[bool] = deque(maxlen=spec.unhealthy_of)
         self._checks = Steps()
         self._stopping = asyncio.Lock()
+        #: Held so that it is not collected while it runs.
+        self._late: asyncio.Task[None] | None = None
         self._checking = False
 
     def become(self, state: ChildState, error: BaseException | None = None) -> None:
@@ -100,7 +102,7 @@ class Supervised:
         self.owed = None
         self._verdicts.clear()
         self.become("restarting" if step == "restart" else "starting")
-        await self._steps.run(f"{step} of child {self.name!r}", self.spec.start_seconds, call)
+        await self._steps.run(f"{step} of child {self.name!r}", self.spec.start_seconds, call, late=self._came_late)
         self.works = True
         body: Callable[[], Awaitable[None]] | None = getattr(self.spec.child, "run", None)
         if body is not None:
@@ -108,6 +110,11 @@ class Supervised:
             self._body = asyncio.ensure_future(guarded(f"run of child {self.name!r}", body))
             self._body.add_done_callback(lambda task: self._body_ended(task, incarnation))
         self.become("running")
+
+    def _came_late(self) -> None:
+        """Take down a child whose start ignored its cancellation and came about after all, unless it is wanted now."""
+        if not self.works and self.state != "starting":
+            self._late = asyncio.ensure_future(self.stop(self.state))
 
     def _body_ended(self, task: "asyncio.Task[None]", incarnation: int) -> None:
         if task.cancelled():
@@ -145,15 +152,20 @@ class Supervised:
             if self.state not in {"stopped", "ended"}:
                 await self.stop()
 
+    @property
+    def can_be_asked(self) -> bool:
+        """It is up, has a health check, and is not being asked already."""
+        return self.state == "running" and not self._checking and hasattr(self.spec.child, "health")
+
     async def check(self) -> UnhealthyError | None:
-        """Ask the child for its health once.
+        """Ask the child for its health once, if it can be asked.
 
         Returns:
             The failure that its latest answers amount to, or None.
         """
-        health: Callable[[], Awaitable[bool | None]] | None = getattr(self.spec.child, "health", None)
-        if health is None or self._checking or self.state != "running":
+        if not self.can_be_asked:
             return None
+        health: Callable[[], Awaitable[bool | None]] = self.spec.child.health  # type: ignore[attr-defined]
         incarnation, self._checking = self.incarnation, True
         verdict: bool | None
         try:

@@ -34,13 +34,21 @@ class Steps:
     def __init__(self) -> None:
         self.abandoned: set[asyncio.Task[Any]] = set()
 
-    async def run[T](self, what: str, seconds: float | None, call: Callable[[], Awaitable[T]]) -> T:
+    async def run[T](
+        self,
+        what: str,
+        seconds: float | None,
+        call: Callable[[], Awaitable[T]],
+        *,
+        late: Callable[[], None] | None = None,
+    ) -> T:
         """Await what *call* returns.
 
         Args:
             what: The step, for errors.
             seconds: Its deadline; None is none.
             call: The step.
+            late: Called when the step succeeds after it was abandoned.
 
         Raises:
             DeadlineError: It had not ended after *seconds*; it is cancelled.
@@ -51,12 +59,19 @@ class Steps:
         try:
             ended, _ = await asyncio.wait({task}, timeout=seconds)
         except asyncio.CancelledError:
-            await self.cancel(task)
+            await self._give_up(task, late)
             raise
         if not ended:
-            await self.cancel(task)
+            await self._give_up(task, late)
             raise DeadlineError(what, seconds or 0)
         return task.result()
+
+    async def _give_up(self, task: "asyncio.Task[Any]", late: Callable[[], None] | None) -> None:
+        try:
+            await self.cancel(task)
+        finally:
+            if late is not None and not task.done():
+                task.add_done_callback(lambda task: None if task.cancelled() or task.exception() else late())
 
     async def cancel(self, task: "asyncio.Task[Any]", seconds: float = 0) -> bool:
         """Cancel a step and wait a little for its end.

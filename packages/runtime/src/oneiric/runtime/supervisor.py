@@ -168,7 +168,8 @@ class ServiceSupervisor(ActivitySurface):
         if self._state in {"starting", "stopping"}:
             raise LifecycleError(f"supervisor {self.name!r} is {self._state}", "wait for that to end")
         self._state, self._error, self._shutdown = "starting", None, None
-        self._up, self._over = asyncio.Event(), asyncio.Event()
+        self._up.clear()
+        self._over.clear()
         self._restarter.intensity.forget()
         try:
             await self._tasks.run(self._start_all())
@@ -331,8 +332,9 @@ class ServiceSupervisor(ActivitySurface):
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(self.poll_interval)
-            for child in tuple(self._children):
-                self._tasks.spawn(self._check(child))
+            for child in self._children:
+                if child.can_be_asked:
+                    self._tasks.spawn(self._check(child))
             self._tasks.spawn(self._refresh_and_release())
 
     async def _check(self, child: Supervised) -> None:
