@@ -312,3 +312,9 @@ def test_a_model_that_fails_by_itself_is_a_problem_without_the_value(offer: Offe
     assert [key for key, *_ in problems] == ["services.provider_settings.a"]
     assert "Failing raised RuntimeError" in problems[0][2]
     assert CANARY not in str(problems)
+
+
+def test_a_default_beside_a_configured_setting_is_still_a_default(write: Write) -> None:
+    write(c_yml="http: {port: 1}\n")
+    rows = {row.key: row.origin for row in describe(load(), show_defaults=True)}
+    assert (rows["http.port"], rows["http.host"]) == ("c.yml:1", "default")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,7 +15,7 @@ from oneiric.runtime.settings._interpolation import is_provider_setting
 from oneiric.runtime.settings._loaded import LoadedSettings
 from oneiric.runtime.settings._masking import masked
 from oneiric.runtime.settings._model import OneiricSettings
-from oneiric.runtime.settings._origin import Path, dotted
+from oneiric.runtime.settings._origin import DEFAULT, Path, dotted
 from oneiric.runtime.settings._schema import annotation_at, is_model, members
 from oneiric.runtime.settings._section import section_path
 from oneiric.runtime.settings._text import variables_of
@@ -93,8 +94,8 @@ def describe(
     models = _models(loaded, candidates)
     rows = []
     for path, value, annotation in _values(loaded.settings, OneiricSettings, ()):
-        origin = loaded.origin_near(path)
-        if show_defaults or path in loaded.origins:
+        origin = loaded.origins.get(path, DEFAULT)
+        if show_defaults or origin is not DEFAULT:
             shown = _shown(path, value, _annotation(path, annotation, models))
             rows.append(SettingRow(key=dotted(path), value=shown, origin=str(origin)))
     return rows
@@ -192,10 +193,15 @@ def _default_at(path: Path) -> Any:
     return masked(value, str(path[-1])) if isinstance(value, BaseModel) else plain_default(value)
 
 
+@cache
+def _fields() -> tuple[SettingField, ...]:
+    return tuple(setting_fields())
+
+
 def _field_at(path: Path) -> SettingField | None:
     """Return the field that a path leads to, or into: the most specific one."""
     found = None
-    for field in setting_fields():
+    for field in _fields():
         is_inside = len(field.path) <= len(path) and all(
             own in {part, "*"} for own, part in zip(field.path, path, strict=False)
         )
