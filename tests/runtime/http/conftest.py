@@ -48,6 +48,12 @@ class System:
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.server.port)
 
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until what the server does by itself has been done."""
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110 - nobody tells a test that a connection was let go of
+                await asyncio.sleep(0.001)
+
     def logged(self, message: str = "request") -> list[dict[str, Any]]:
         return [line for line in self.lines if line["message"] == message]
 

@@ -17,6 +17,7 @@ __all__ = ["StrictConnection"]
 _BAD_LINE_END: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|^\n")
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FIRST_LINE: Final = re.compile(rb"[A-Z]{1,20} /[\x21-\x7e]* HTTP/1\.[01]\Z")
+_DIGITS: Final = re.compile(rb"[0-9]{1,18}\Z")
 _FRAMING: Final = (b"content-length", b"transfer-encoding")
 
 
@@ -92,11 +93,17 @@ class StrictConnection(h11.Connection):
             self._refuse(400, "the first line is no request for a path in HTTP/1.1")
         if any(line[:1] in {b" ", b"\t"} for line in lines[1:]):
             self._refuse(400, "a header is folded over two lines")
-        framing = [name for line in lines[1:] if (name := line.partition(b":")[0].strip().lower()) in _FRAMING]
+        headers = [
+            (name.strip().lower(), value.strip(b" \t")) for name, _, value in (x.partition(b":") for x in lines[1:])
+        ]
+        framing = [(name, value) for name, value in headers if name in _FRAMING]
         if len(framing) > 1:
             self._refuse(400, "the length of the body is stated twice")
-        if framing == [b"transfer-encoding"] and lines[0].endswith(b"1.0"):
-            self._refuse(400, "the length of the body is stated in a way HTTP/1.0 does not know")
+        for name, value in framing:
+            if name == b"content-length" and not _DIGITS.match(value):
+                self._refuse(400, "the length of the body is no number")
+            if name == b"transfer-encoding" and (value.lower() != b"chunked" or lines[0].endswith(b"1.0")):
+                self._refuse(400, "the body comes in a form that is not known here")
 
     def _begin(self, request: h11.Request) -> None:
         self._body_bytes = 0
