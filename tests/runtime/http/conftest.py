@@ -1,6 +1,7 @@
 """A running system in memory behind a real server on real sockets, and ways to talk to it."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ from oneiric.runtime.control.testing import MemoryPlane
 from oneiric.runtime.http import HttpServer, build_app
 from oneiric.runtime.settings import HttpSettings
 
+#: Trusts nobody: reading the certificates of everybody takes longer than all the rest, and nothing here speaks TLS.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
 
 @dataclass
 class System:
@@ -25,15 +29,18 @@ class System:
     server: HttpServer
     path: Path
     lines: list[dict[str, Any]] = field(default_factory=list)
+    connected: list[asyncio.StreamWriter] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server.port}"
 
     async def ask(self, method: str, target: str, *, over: str = "tcp", **sent: Any) -> httpx.Response:
-        transport = httpx.AsyncHTTPTransport(uds=str(self.path)) if over == "socket" else None
+        transport = httpx.AsyncHTTPTransport(uds=str(self.path), verify=NO_TLS) if over == "socket" else None
         base = self.url if over == "tcp" else "http://localhost"
-        async with httpx.AsyncClient(base_url=base, transport=transport, trust_env=False, timeout=10) as client:
+        async with httpx.AsyncClient(
+            base_url=base, transport=transport, trust_env=False, verify=NO_TLS, timeout=10
+        ) as client:
             return await client.request(method, target, **sent)
 
     async def raw(self, data: bytes) -> bytes:
@@ -46,7 +53,9 @@ class System:
             writer.close()
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.server.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
+        self.connected.append(writer)
+        return reader, writer
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until what the server does by itself has been done."""
@@ -84,9 +93,12 @@ def serve(tmp_path: Path) -> Serve:
             path = control_socket_path(tmp_path / "state")
             server = HttpServer(app, chosen, socket_path=path, stop_seconds=1)
             await server.start()
+            system = System(plane, server, path, lines)
             try:
-                yield System(plane, server, path, lines)
+                yield system
             finally:
+                for writer in system.connected:
+                    writer.transport.abort()
                 await server.stop()
                 plane.close()
 

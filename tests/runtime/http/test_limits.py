@@ -21,8 +21,8 @@ def status_of(answer: bytes) -> int:
 
 
 def refusal(answer: bytes) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
-    return document["error"]
+    error: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+    return error
 
 
 async def test_a_body_that_says_it_is_too_long_is_refused_before_it_is_sent(serve: Serve) -> None:

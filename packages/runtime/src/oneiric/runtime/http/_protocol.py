@@ -59,6 +59,10 @@ class Listener:
     state: ServerState = field(default_factory=ServerState)
     waiting: "dict[GuardedProtocol, None]" = field(default_factory=dict)
 
+    def connections(self) -> "list[GuardedProtocol]":
+        """Return the connections there are."""
+        return [each for each in self.state.connections if isinstance(each, GuardedProtocol)]
+
 
 class GuardedProtocol(H11Protocol):
     """One connection.
@@ -103,13 +107,20 @@ class GuardedProtocol(H11Protocol):
         oldest = next(iter(self._listener.waiting), None)
         if oldest is None:
             return False
-        oldest.give_way()
+        oldest.cut()
         return True
 
-    def give_way(self) -> None:
-        """Make room: close at once, without waiting for the client."""
+    def cut(self) -> None:
+        """Close at once, whatever is on its way in either direction."""
         self._stop_timer()
+        self._abandon_cycle()
         self.transport.abort()
+
+    def _abandon_cycle(self) -> None:
+        cycle: Any = self.cycle  # None before the first request, which uvicorn's types leave out
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client."""
@@ -165,10 +176,7 @@ class GuardedProtocol(H11Protocol):
         self._request_arrived()
         address = f"{self.client[0]}:{self.client[1]}" if self.client else ""
         self._listener.report(status, reason, address)
-        cycle: Any = self.cycle  # None before the first request, which uvicorn's types leave out
-        if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True
-            cycle.message_event.set()
+        self._abandon_cycle()
         if self.transport.is_closing():
             return
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oneiric.core.errors import ConfigurationError, LifecycleError, MissingExtraError
 from oneiric.runtime.control._socket import listen_on_control_socket, unlink_if_same
-from oneiric.runtime.http._asgi import ASGIApp
+from oneiric.runtime.http._asgi import ASGIApp, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from oneiric.runtime.http._protocol import Listener
@@ -137,7 +137,7 @@ class HttpServer:
 
         listener = Listener(limits=self._settings, is_local=is_local, stopping=self._stopping, report=self._report)
         config: Any = Config(
-            self._app,
+            self._until_stopped,
             http=GuardedProtocol,
             ws="none",
             lifespan="off",
@@ -152,6 +152,14 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: GuardedProtocol(config, listener), sock=listening, backlog=_BACKLOG)
         self._servers.append(server)
+
+    async def _until_stopped(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
+            # stop() did it, after closing the connection: to the server that would look like a failure to log
 
     async def stop(self) -> None:
         """Stop listening, let the requests that are being answered finish, and close every connection.
@@ -168,16 +176,16 @@ class HttpServer:
         if control is not None:
             unlink_if_same(*control)
         for listener in listeners:
-            for connection in tuple(listener.state.connections):
+            for connection in listener.connections():
                 connection.shutdown()
         try:
             await _finished(listeners, self._stop_seconds)
         finally:
             for listener in listeners:
+                for connection in listener.connections():
+                    connection.cut()
                 for task in listener.state.tasks:
                     task.cancel()
-                for connection in tuple(listener.state.connections):
-                    connection.transport.abort()
         await _finished(listeners, _ABORT_SECONDS)
 
     def __repr__(self) -> str:
