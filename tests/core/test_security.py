@@ -262,3 +262,22 @@ def test_importing_the_rules_loads_nothing_heavy() -> None:
         "print(sorted(heavy & (set(sys.modules) - before)))"
     )
     assert printed(code).strip() == "[]"
+
+
+def test_where_it_is_asked_only_what_a_module_itself_defines_is_loaded(modules: Path) -> None:
+    (modules / "strict_shop.py").write_text(
+        "from os import system\n"
+        "from functools import partial\n"
+        "class Cache: pass\n"
+        "def make(): return Cache()\n"
+        "alias = make\n"
+        "ready = Cache()\n"
+        "bound = partial(Cache)\n"
+        "def __getattr__(name): return Cache\n"
+    )
+    assert load_factory("strict_shop:Cache", defined_there=True) is load_factory("strict_shop:Cache")
+    assert load_factory("strict_shop:make", defined_there=True)
+    for attribute in ("system", "partial", "alias", "ready", "bound", "anything"):
+        assert load_factory(f"strict_shop:{attribute}")
+        with pytest.raises(FactoryNotAllowedError, match="not a class or function defined in"):
+            load_factory(f"strict_shop:{attribute}", defined_there=True)

@@ -5,9 +5,10 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
-from oneiric.core._candidate import Candidate
+from oneiric.core._candidate import Candidate, CandidateSource
 from oneiric.core._generation import Generation, method_of
 from oneiric.core._hooks import LifecycleHooks, LifecycleTimeouts
 from oneiric.core._key import Key
@@ -133,10 +134,13 @@ class Attempt:
         if not isinstance(target, str):
             return target
         module = target.partition(":")[0]
+        # What came from outside names a class or function of its own module, and nothing that module passes on.
+        is_remote = self.candidate.source is CandidateSource.REMOTE_MANIFEST
+        load = partial(load_factory, defined_there=True) if is_remote else load_factory
         try:
             if module in sys.modules:
-                return load_factory(target)
-            return await self.runner.run_in_thread("load", BUDGET, load_factory, target)
+                return load(target)
+            return await self.runner.run_in_thread("load", BUDGET, load, target)
         except MissingModuleError as error:
             extra = self.candidate.requires_extra
             if extra is None:

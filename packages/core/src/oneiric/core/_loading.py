@@ -37,7 +37,7 @@ class MissingModuleError(LoadError):
         return None
 
 
-def load_factory(text: str) -> Any:
+def load_factory(text: str, *, defined_there: bool = False) -> Any:
     """Import the module of ``module:attr`` and return the attribute.
 
     The code is trusted: it runs with the rights of the process. `check_factory` with an allow-list comes
@@ -45,15 +45,19 @@ def load_factory(text: str) -> Any:
 
     Args:
         text: A factory string.
+        defined_there: Take a class or function that this very module defines, and nothing that it passes on.
 
     Raises:
-        FactoryNotAllowedError: *text* breaks the grammar or names a blocked module.
+        FactoryNotAllowedError: *text* breaks the grammar or names a blocked module, or *defined_there* refuses it.
         FactoryNotFoundError: The module or the attribute does not exist.
         MissingModuleError: The module imports another one that is not installed.
         LoadError: The module raised, or called ``sys.exit``, at import; the cause is in ``__cause__``.
     """
     module_name, _, attribute = check_factory(text).partition(":")
     module = _imported(text, module_name)
+    if defined_there:
+        # Read from the module's own names: a module-level __getattr__ is not asked.
+        check_defined_there(module.__dict__.get(attribute), text)
     try:
         return module.__dict__[attribute] if attribute in module.__dict__ else getattr(module, attribute)
     except AttributeError as error:

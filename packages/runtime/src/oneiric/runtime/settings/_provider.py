@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from oneiric.core import Secret
 from oneiric.core.errors import ConfigurationError
-from oneiric.core.resolution import Candidate
+from oneiric.core.resolution import Candidate, CandidateSource
 from oneiric.core.security import load_factory
 from oneiric.runtime._secret_redaction import REDACTOR
 from oneiric.runtime.settings._loaded import LoadedSettings
@@ -107,7 +107,9 @@ class ProviderSettings:
         if candidate.settings_model is None:
             return None
         written = self._written(candidate)
-        model = load_factory(candidate.settings_model)
+        model = load_factory(
+            candidate.settings_model, defined_there=candidate.source is CandidateSource.REMOTE_MANIFEST
+        )
         if next(templates_in(written.raw), None) is None:
             return self._built(model, written)
         return self._completed(candidate, model, written)
@@ -141,7 +143,9 @@ class ProviderSettings:
         written = self._written(candidate)
         if candidate.settings_model is None:
             return []
-        model = load_factory(candidate.settings_model)
+        model = load_factory(
+            candidate.settings_model, defined_there=candidate.source is CandidateSource.REMOTE_MANIFEST
+        )
         open_ = dict(templates_in(written.raw))
         if open_ and self._provides_secrets(candidate):
             return [self._circular(next(iter(open_)), written.base)]
