@@ -59,8 +59,8 @@ class _Active:
 
 
 ACTIVE: Final[ActivityReading] = _Active()
-#: A read of the store that takes longer than this is given up; what was known stays in force.
-REFRESH_SECONDS: Final = 5.0
+#: A read of the store that takes longer is given up. A store waits less for a lock, so that it can tell of that itself.
+REFRESH_SECONDS: Final = 10.0
 
 type _Known = dict[tuple[str, str], ActivityReading]
 
