@@ -12,6 +12,9 @@ import pytest
 from tests.runtime._sqlite_process import elsewhere, locked
 
 from oneiric.core.errors import StoreError
+from oneiric.runtime._activity_copy import read_copy, write_copy
+from oneiric.runtime._activity_table import Loaded
+from oneiric.runtime._store_place import turn
 from oneiric.runtime.activity import DomainActivity, DomainActivityStore
 
 PAUSED = DomainActivity(paused=True, note="maintenance", owner="ada")
@@ -256,6 +259,56 @@ async def test_a_store_put_back_from_an_old_backup_does_not_resume(
         await store.set("service", "pay", IDLE)
     async with make() as store:
         assert store.snapshot() == {}
+
+
+async def test_a_change_made_after_a_loss_puts_the_others_back_too(
+    make: Callable[..., DomainActivityStore], path: Path
+) -> None:
+    async with make() as store:
+        await store.set("service", "pay", PAUSED)
+        lose(path)
+        await store.set("service", "mail", PAUSED)
+        assert paused(store) == ["service:mail", "service:pay"]
+        assert "1 keys" in (store.recovered or "")
+
+
+async def test_a_row_that_changed_by_itself_is_put_right_by_the_copy(
+    make: Callable[..., DomainActivityStore], path: Path
+) -> None:
+    async with make() as store:
+        await store.set("service", "pay", PAUSED)
+        await store.set("service", "mail", PAUSED)
+        await store.set("service", "mail", IDLE)
+    trigger = elsewhere(path, "SELECT sql FROM sqlite_schema WHERE name = 'activity_update'")[3:-4]
+    elsewhere(path, "DROP TRIGGER activity_update", "UPDATE activity SET paused = 0", trigger)
+    async with make() as store:
+        assert paused(store) == ["service:pay"]
+        assert "1 keys" in (store.recovered or "")
+        await store.set("service", "pay", IDLE)
+    async with make() as store:
+        assert (store.snapshot(), store.recovered) == ({}, None)
+
+
+async def test_states_that_ended_long_ago_are_forgotten(
+    make: Callable[..., DomainActivityStore], path: Path, clock: Clock
+) -> None:
+    async with make() as store:
+        await store.set("service", "pay", DomainActivity(paused=True, until=clock.now + 60))
+        clock.now += 2 * 86_400
+        await store.set("service", "mail", PAUSED)
+    assert elsewhere(path, "SELECT key FROM activity") == "[('mail',)]"
+
+
+def test_an_older_copy_does_not_replace_a_newer_one_and_writers_take_turns(path: Path) -> None:
+    copy = path.with_suffix(".json")
+    newer = Loaded(store_id="a", revision=5, rows={("service", "pay"): PAUSED})
+    write_copy(copy, newer, 0.05)
+    write_copy(copy, Loaded(store_id="a", revision=4), 0.05)
+    assert read_copy(copy) == newer
+    with turn(copy, 0.05), pytest.raises(StoreError, match="another process"):
+        write_copy(copy, Loaded(store_id="a", revision=6), 0.05)
+    write_copy(copy, Loaded(store_id="b", revision=1), 0.05)
+    assert read_copy(copy) == Loaded(store_id="b", revision=1)
 
 
 async def test_without_a_copy_a_new_store_is_empty(make: Callable[..., DomainActivityStore], path: Path) -> None:

@@ -1,7 +1,9 @@
 """A store that is locked, damaged, full, read-only or killed says so, and loses nothing it acknowledged."""
 
 import asyncio
+import contextlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -82,6 +84,80 @@ async def test_writes_that_meet_a_lock_fail_together_and_go_on_when_it_is_gone(
             assert len({id(result) for result in results}) == 5
         await store.write(put("c"))
         assert await store.read(held) == ["a", "c"]
+
+
+async def test_strict_writes_that_wait_behind_a_lock_do_not_wait_one_after_the_other(
+    make: Callable[..., SqliteStore], path: Path
+) -> None:
+    async with make(durability="strict", busy_seconds=0.2) as store:
+        with locked(path, "writing"):
+            async with asyncio.timeout(3):  # fifty times 0.2 s are 10
+                results = await asyncio.gather(*(store.write(put("b")) for _ in range(50)), return_exceptions=True)
+        assert {getattr(result, "kind", None) for result in results} == {"locked"}
+
+
+async def test_a_reader_that_meets_a_new_writer_reads_again(make: Callable[..., SqliteStore], path: Path) -> None:
+    async with make() as store:
+        await store.write(put("a"))
+    reads: list[int] = []
+    with contextlib.ExitStack() as stack:
+
+        def read_while_a_writer_comes(database: Database) -> list[str]:
+            reads.append(len(reads))
+            if len(reads) == 1:
+                stack.enter_context(locked(path, "writing"))
+            return held(database)
+
+        async with make(readonly=True) as reader:
+            assert await reader.read(read_while_a_writer_comes) == ["a"]
+    assert len(reads) == 2
+
+
+async def test_leaving_a_replaced_file_does_not_take_the_new_ones_journal_along(
+    make: Callable[..., SqliteStore], path: Path
+) -> None:
+    async with make() as one:
+        await one.write(put("old"))
+        move_aside(path)
+        async with make() as other:
+            await other.write(put("new"))
+            await one.write(put("newer"))
+            assert await one.read(held) == await other.read(held) == ["new", "newer"]
+            assert (other.journal_mode != "wal") or exists(Path(f"{path}-wal"))
+        check = await one.read(lambda database: database.execute("PRAGMA integrity_check"))
+        assert check == [("ok",)]
+    async with make() as again:
+        assert await again.read(held) == ["new", "newer"]
+
+
+def move_aside(path: Path) -> None:
+    for each in list(path.parent.iterdir()):
+        each.rename(each.with_name(f"aside-{each.name}"))
+
+
+def exists(path: Path) -> bool:
+    return path.exists()
+
+
+async def test_a_file_of_another_user_is_refused(make: Callable[..., SqliteStore], path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    async with make():
+        pass
+    os.chown(path, 12_345, -1)
+    with pytest.raises(StoreError, match="another user") as caught:
+        await make(on_corrupt="set_aside").open()
+    assert caught.value.kind == "foreign"
+
+
+async def test_journals_are_set_aside_with_the_damaged_file(make: Callable[..., SqliteStore], path: Path) -> None:
+    overwrite(path, b"a text that is no database\n" * 100)
+    overwrite(Path(f"{path}-wal"), b"its journal")
+    async with make(on_corrupt="set_aside") as store:
+        assert store.set_aside is not None
+        assert read(Path(f"{store.set_aside}-wal")) == b"its journal"
+        await store.write(put("a"))
+    assert not exists(Path(f"{path}-wal"))
 
 
 async def test_a_writer_elsewhere_is_waited_for(make: Callable[..., SqliteStore], path: Path) -> None:

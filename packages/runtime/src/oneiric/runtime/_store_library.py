@@ -117,7 +117,7 @@ class Library:
         return None if found is None else int(found) & 0xFF
 
     def let_go(self, connection: Connection) -> None:
-        """Close a connection whose file was moved: its journals are somebody else's by now, and stay."""
+        """Close a connection and leave the journals at its path: they are somebody else's by now, or evidence."""
         configure: Any = getattr(connection, "setconfig" if self.name == "sqlite3" else "config")
         try:
             configure(_NO_CHECKPOINT_ON_CLOSE, True)

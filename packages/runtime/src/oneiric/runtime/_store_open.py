@@ -135,7 +135,7 @@ def _connected(spec: StoreSpec, aside: Path | None) -> Opened:
             _set_durability(connection, spec, journal)
             _migrate(connection, spec, found)
         except BaseException:
-            connection.close()
+            library.let_go(connection)  # a closing that tidies up would delete the journal of a damaged file
             raise
     except library.error as error:
         raise store_error(error, spec.path, library) from error
