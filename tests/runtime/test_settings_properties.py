@@ -29,12 +29,11 @@ PLAIN = st.recursive(
 def check(**source: Any) -> None:
     """Load; what loads can be shown and explained, what does not has problems, the first one first."""
     source = {"environ": {"ONEIRIC_SECRET_B": "b"}} | source
+    refusal: ConfigurationError | None = None
     try:
         loaded = load_settings(**source)
     except ConfigurationError as error:
         refusal = error
-    else:
-        refusal = None
     problems = load_problems(**source)
     if refusal is not None:
         assert str(refusal).startswith(problems[0].message)

@@ -4,11 +4,12 @@ import asyncio
 import copy
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import model_validator
 
 from oneiric.core import Secret
 from oneiric.core.errors import AdapterError, ConfigurationError, SecretNotFoundError, UnavailableError
@@ -301,3 +302,34 @@ def test_a_secret_that_is_not_given_is_named() -> None:
     template = SecretTemplate(["", ""], ["db"])
     with pytest.raises(SecretNotFoundError, match="there is no secret 'db'"):
         template.render({})
+
+
+async def test_the_first_setting_that_refers_to_a_missing_secret_is_named(offer: Offer, write: Write) -> None:
+    write(c_yml=section("url: ${secret:a}\nplain: ${secret:a}"))
+    pending = ProviderSettings(load(), secrets=Vault())(offer("stripe", **STRIPE))
+    with pytest.raises(SecretNotFoundError) as caught:
+        await pending
+    assert (caught.value.line, caught.value.key) == (4, "services.provider_settings.stripe.url")
+
+
+def test_a_rule_over_several_settings_is_not_held_against_a_secret_that_is_not_there(
+    offer: Offer, write: Write, shop: Any
+) -> None:
+    class Paired(shop.Pool):  # type: ignore[misc]
+        user: str
+        password: Secret
+
+        @model_validator(mode="after")
+        def differ(self) -> Self:
+            if len(self.password.reveal()) < 20:
+                raise ValueError("must be long")
+            return self
+
+    shop.Paired = Paired
+    write(
+        c_yml=section("user: zq\npassword: ${secret:p}").replace("stripe", "a") + "    b: {user: zq, password: short}\n"
+    )
+    settings = ProviderSettings(load())
+    assert settings.problems(offer("a", settings_model="shop_parts:Paired")) == []
+    (problem,) = settings.problems(offer("b", settings_model="shop_parts:Paired"))
+    assert "is refused: must be long" in problem.message

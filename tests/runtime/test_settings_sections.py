@@ -233,6 +233,7 @@ def test_files_and_a_digest_say_what_was_read(here: Path) -> None:
         load("s", environ, overrides=iter(["app.debug=false"])),
         load("s", environ, profile="serverless"),
         load("s"),
+        load("s", environ | {"ONEIRIC_STACK_ORDER": "a:1"}),
     ]
     (here / "s/app.yml").write_text("name: x \n")
     others.append(load("s", environ))

@@ -129,22 +129,24 @@ def _read(
     merged.merge(override_layer(overrides, merged.data))
     if profile is not None:
         merged.merge(override_layer({"profile.name": profile}, merged.data))
-    digest = _digest(config, {name: environ[name] for name in environ if is_setting(name) or is_read(name, merged)})
-    digest = hashlib.sha256(f"{digest}{_canonical(overrides)}{_canonical(profile)}".encode()).hexdigest()
+    variables = {name: environ[name] for name in environ if _counts(name, merged)}
+    digest = _digest(config, variables, overrides, profile)
     problems = interpolate(merged, environ)
     layer = profile_layer(merged.data)
     layer.merge(merged)
     return _Read(layer=layer, config=config, where=where, digest=digest, problems=problems)
 
 
-def _digest(config: Config, variables: Mapping[str, str]) -> str:
+def _counts(variable: str, layer: Layer) -> bool:
+    """Tell whether a variable is part of what was read; secrets are not, since a digest lets them be guessed."""
+    return is_setting(variable) or is_read(variable, layer) or variable == _STACK_ORDER_VARIABLE
+
+
+def _digest(config: Config, variables: Mapping[str, str], overrides: _Overrides, profile: str | None) -> str:
     files = [[file.name, digest] for file, digest in config.files]
-    return _canonical([files, sorted(variables.items())])
-
-
-def _canonical(value: object) -> str:
     # A Secret among overrides given in code is written as its mask.
-    return json.dumps(value, sort_keys=True, default=str)
+    text = json.dumps([files, sorted(variables.items()), overrides, profile], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _checked(read: _Read) -> tuple[OneiricSettings | None, list[ConfigurationError]]:
