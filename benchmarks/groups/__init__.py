@@ -17,6 +17,7 @@ GROUPS: Final = {
     "load": "swaps under callers that hold the instance across an await",
     "store": "durable writes of a thousand callers at once, and the hot read of activity",
     "lease": "what a caller pays: handle, lease, live call",
+    "telemetry": "what watching costs a swap, and that it costs a read nothing",
     "imports": "import of the core",
     "start": "start of the command",
 }

@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -40,6 +42,7 @@ class Listening:
     def __init__(self, handle: OtelHandle) -> None:
         self.handle = handle
         self._exporter = InMemorySpanExporter()
+        assert isinstance(handle.tracer_provider, TracerProvider)
         handle.tracer_provider.add_span_processor(SimpleSpanProcessor(self._exporter))
 
     def spans(self, name: str | None = None) -> list[Any]:
@@ -59,7 +62,8 @@ class Listening:
 
 @pytest.fixture
 def listening() -> Iterator[Listening]:
-    with setup_otel(OneiricSettings(app=AppSettings(name="shop", environment="prod")), environ={}) as handle:
+    settings = OneiricSettings(app=AppSettings(name="shop", environment="prod"))
+    with setup_otel(settings, environ={}, record_spans=True) as handle:
         yield Listening(handle)
 
 
@@ -240,6 +244,15 @@ def test_the_trace_can_be_handed_on(listening: Listening) -> None:
     assert f"{run.context.trace_id:032x}" in headers["traceparent"]
 
 
+def test_a_trace_that_nobody_records_has_ids_and_is_not_handed_on() -> None:
+    headers: dict[str, str] = {}
+    with setup_otel(environ={}), span("workflow.run"):
+        context = trace.get_current_span().get_span_context()
+        inject_trace_context(headers)
+    assert context.is_valid
+    assert headers == {}
+
+
 def test_the_application_is_the_resource(listening: Listening) -> None:
     attributes = listening.handle.meter_provider._sdk_config.resource.attributes
     assert attributes["service.name"] == "shop"
@@ -348,6 +361,14 @@ with span("after"):
     assert trace.get_current_span().get_span_context().is_valid
 count("oneiric_supervisor_restarts_total")
 assert "oneiric_supervisor_restarts_total" in reader.get_metrics_data().to_json()
+from oneiric.runtime.telemetry import setup_otel, prometheus_text
+host = trace.get_tracer_provider()
+with setup_otel() as handle:
+    assert handle.tracer_provider is host
+    count("oneiric_supervisor_restarts_total")
+    assert b"oneiric_supervisor_restarts_total" in prometheus_text()[0]
+with span("goes on"):
+    assert trace.get_current_span().is_recording()
 print("good")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -21,6 +21,8 @@ __all__ = ["as_json", "as_text", "exception_text", "now_iso", "plain", "trace_co
 _MASK: Final = "***"
 _LONGEST_TEXT: Final = 8192
 _LONGEST_NAME: Final = 128
+#: A text of one word that is no longer holds at most a name.
+_SURELY_SHORT: Final = 256
 _LONGEST_TRACEBACK: Final = 16_384
 _MOST_ITEMS: Final = 100
 _DEEPEST: Final = 6
@@ -46,12 +48,23 @@ _UNSAID: Final = frozenset(
     {"timestamp", "level", "event", "logger", "exception", "stack", "service.name", "service.version"}
     | {"deployment.environment"}
 )
+_encode: Final = json.JSONEncoder(allow_nan=False).encode
 _NEEDS_QUOTES: Final = re.compile(r"[\s\"=]|^$")
 
 
 def plain(line: Mapping[str, Any]) -> dict[str, Any]:
     """Return a line as data that JSON can say, bounded, with its tags named alike and its secrets masked by name."""
-    return {TAGS.get(name, name): _named(name, value, _DEEPEST) for name, value in _bounded(line)}
+    found: dict[str, Any] = {}
+    for name, value in islice(line.items(), _MOST_ITEMS):
+        kind = type(value)
+        called, is_masked = _called(name)
+        if value is not None and is_masked:
+            found[called] = _MASK
+        elif kind is bool or (kind is str and len(value) <= _SURELY_SHORT and "@" not in value and " " not in value):
+            found[called] = value  # most of what is logged: nothing in it can be long or hold credentials
+        else:
+            found[called] = _plain(value, _DEEPEST)
+    return found
 
 
 def exception_text(told: object) -> str | None:
@@ -85,7 +98,7 @@ def trace_context() -> dict[str, str]:
 
 def as_json(line: Mapping[str, Any]) -> str:
     """Render a line as one JSON object of ASCII characters: nothing in it can end the line or steer a terminal."""
-    return json.dumps(line, allow_nan=False).replace("\x7f", "\\u007f")
+    return _encode(line).replace("\x7f", "\\u007f")
 
 
 def as_text(line: Mapping[str, Any], *, colours: bool = False) -> str:
@@ -116,6 +129,13 @@ def is_secret(name: str) -> bool:
     """Tell whether a name says that its value is a secret: ``db_password``, ``apiToken``, ``API-Key``."""
     snake = _HUMP.sub("_", name).lower().replace("-", "_")
     return _SECRET_NAME.search(snake) is not None and _ID_OF_A_SECRET.search(snake) is None
+
+
+@lru_cache(maxsize=2048)
+def _called(name: object) -> tuple[str, bool]:
+    """Return how a field is called, and whether it says that its value is a secret."""
+    text = str(name)[:_LONGEST_NAME]
+    return TAGS.get(text, text), is_secret(text)
 
 
 def _bounded(items: Mapping[Any, Any]) -> Iterable[tuple[str, Any]]:
@@ -200,4 +220,4 @@ def _coloured(text: str, colour: int, *, colours: bool) -> str:
 
 def now_iso(at: float) -> str:
     """Return seconds since the epoch as ISO 8601 in UTC, ending in Z."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return f"{datetime.fromtimestamp(at, UTC).isoformat(timespec='microseconds')[:-6]}Z"

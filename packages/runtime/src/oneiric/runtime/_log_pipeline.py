@@ -61,7 +61,7 @@ class Pipeline:
         redact: tuple[Redact, ...] = (),
     ) -> None:
         self._outputs = outputs
-        self._service = dict(service)
+        self._service = plain(service)
         self._include_trace_context = include_trace_context
         self.redact = redact
         self.lowest = min((output.severity for output in outputs), default=SEVERITY["critical"])
@@ -97,18 +97,18 @@ class Pipeline:
 
     def _made(self, level: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         rest = dict(fields)
-        at = rest.pop("timestamp", None)
+        at, exc_info, stack = rest.pop("timestamp", None), rest.pop("exc_info", None), rest.pop("stack_info", None)
+        rest.pop("level", None)
         line = {
             "timestamp": at if isinstance(at, str) else now_iso(time.time()),
             "level": level,
-            "event": rest.pop("event", ""),
+            "event": "",
             **self._service,
         }
         if self._include_trace_context:
             line |= trace_context()
-        exception, stack = exception_text(rest.pop("exc_info", None)), rest.pop("stack_info", None)
-        rest.pop("level", None)
-        line = plain(line | rest)
+        line |= plain(rest)
+        exception = None if exc_info is None else exception_text(exc_info)
         if exception is not None:
             line["exception"] = exception
         if isinstance(stack, str):

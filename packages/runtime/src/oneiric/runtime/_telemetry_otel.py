@@ -12,6 +12,7 @@ from oneiric.runtime.settings import OneiricSettings
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from prometheus_client import CollectorRegistry
 
@@ -24,30 +25,43 @@ _FLUSH_MS: Final = 5000
 
 _lock = threading.Lock()
 _handle: "OtelHandle | None" = None
+#: The tracer provider that was made the process's own: none of a host's.
+_offered: object = None
 
 
 class OtelHandle:
     """What `setup_otel` set up; shut it down when the application ends. Also a context manager.
 
     Attributes:
-        tracer_provider: Makes the spans; its ids stand in log lines also where no exporter is configured.
+        tracer_provider: Makes the spans: the host application's where it has configured one.
         meter_provider: Holds the metrics.
         exports_traces: Whether spans are sent by OTLP.
         exports_metrics: Whether metrics are sent by OTLP, beside what `prometheus_text` offers.
     """
 
-    __slots__ = ("_is_closed", "_registry", "exports_metrics", "exports_traces", "meter_provider", "tracer_provider")
+    __slots__ = (
+        "_is_closed",
+        "_own_tracer_provider",
+        "_registry",
+        "exports_metrics",
+        "exports_traces",
+        "meter_provider",
+        "tracer_provider",
+    )
 
     def __init__(
         self,
-        tracer_provider: "TracerProvider",
+        tracer_provider: "TracerProvider | None",
         meter_provider: "MeterProvider",
         registry: "CollectorRegistry",
         *,
         exports_traces: bool,
         exports_metrics: bool,
     ) -> None:
-        self.tracer_provider = tracer_provider
+        from opentelemetry import trace  # noqa: PLC0415 - loaded by the SDK
+
+        self._own_tracer_provider = tracer_provider
+        self.tracer_provider = trace.get_tracer_provider() if tracer_provider is None else tracer_provider
         self.meter_provider = meter_provider
         self.exports_traces = exports_traces
         self.exports_metrics = exports_metrics
@@ -71,8 +85,9 @@ class OtelHandle:
                 _handle = None
                 use_tracer_provider(None)
                 use_meter_provider(None)
-        self.tracer_provider.force_flush(_FLUSH_MS)
-        self.tracer_provider.shutdown()
+        if self._own_tracer_provider is not None:
+            self._own_tracer_provider.force_flush(_FLUSH_MS)
+            self._own_tracer_provider.shutdown()
         self.meter_provider.shutdown(timeout_millis=_FLUSH_MS)
 
     def __enter__(self) -> Self:
@@ -82,18 +97,25 @@ class OtelHandle:
         self.shutdown()
 
 
-def setup_otel(settings: OneiricSettings | None = None, *, environ: Mapping[str, str] | None = None) -> OtelHandle:
+def setup_otel(
+    settings: OneiricSettings | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    record_spans: bool | None = None,
+) -> OtelHandle:
     """Set the OpenTelemetry SDK up for this process: spans, metrics and Prometheus text.
 
-    What a host application has configured as the process's providers is left alone; the parts of Oneiric use these.
-    Spans and metrics are sent by OTLP (http/protobuf) where the standard variables ask for that: an endpoint in
-    ``OTEL_EXPORTER_OTLP_ENDPOINT`` (or its ``_TRACES_`` and ``_METRICS_`` forms), or ``OTEL_TRACES_EXPORTER`` and
-    ``OTEL_METRICS_EXPORTER`` set to ``otlp``; ``none`` there forbids it.
+    A tracer provider that a host application has configured is used and left alone; metrics are kept here in any
+    case, for `prometheus_text`. Spans and metrics are sent by OTLP (http/protobuf) where the standard variables ask
+    for that: an endpoint in ``OTEL_EXPORTER_OTLP_ENDPOINT`` (or its ``_TRACES_`` and ``_METRICS_`` forms), or
+    ``OTEL_TRACES_EXPORTER`` and ``OTEL_METRICS_EXPORTER`` set to ``otlp``; ``none`` there forbids it.
 
     Args:
         settings: Name and environment of the application, for the resource; ``OTEL_SERVICE_NAME`` and
             ``OTEL_RESOURCE_ATTRIBUTES`` are honoured.
         environ: Environment variables; by default those of the process.
+        record_spans: Whether spans are recorded where nothing exports them, for a processor that is added later. By
+            default they then have ids only, for log lines; ``OTEL_TRACES_SAMPLER`` decides where it is set.
 
     Raises:
         MissingExtraError: The extra ``otel`` is not installed.
@@ -104,7 +126,7 @@ def setup_otel(settings: OneiricSettings | None = None, *, environ: Mapping[str,
     with _lock:
         if _handle is not None:
             raise LifecycleError("OpenTelemetry is set up already in this process", "shut that handle down first")
-        _handle = _made(settings or OneiricSettings(), given)
+        _handle = _made(settings or OneiricSettings(), given, record_spans=record_spans)
         use_tracer_provider(_handle.tracer_provider)
         use_meter_provider(_handle.meter_provider)
         _offer_to_others(_handle)
@@ -117,12 +139,11 @@ def prometheus_text() -> tuple[bytes, str]:
     return (b"", _PLAIN) if found is None else found.prometheus_text()
 
 
-def _made(settings: OneiricSettings, environ: Mapping[str, str]) -> OtelHandle:
+def _made(settings: OneiricSettings, environ: Mapping[str, str], *, record_spans: bool | None) -> OtelHandle:
     try:
         from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415 - of an extra
         from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - as above
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - as above
-        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - as above
         from prometheus_client import CollectorRegistry  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         raise MissingExtraError("opentelemetry", _REQUIREMENT, error.name) from error
@@ -130,14 +151,33 @@ def _made(settings: OneiricSettings, environ: Mapping[str, str]) -> OtelHandle:
     # Its own registry: a host's metrics are the host's to serve.
     registry = CollectorRegistry()
     readers: list[Any] = [PrometheusMetricReader(registry=registry)]
-    traces, sent = _asks_for_otlp(environ, "TRACES"), _asks_for_otlp(environ, "METRICS")
+    sent = _asks_for_otlp(environ, "METRICS")
     if sent:
         readers.append(_metric_sender())
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    if traces:
-        _send_spans(provider)
+    traces = _asks_for_otlp(environ, "TRACES") and not _host_traces()
+    records = traces or "OTEL_TRACES_SAMPLER" in environ if record_spans is None else record_spans
+    provider = None if _host_traces() else _tracer_provider(resource, exports=traces, records=records)
     meters = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
     return OtelHandle(provider, meters, registry, exports_traces=traces, exports_metrics=sent)
+
+
+def _host_traces() -> bool:
+    from opentelemetry import trace  # noqa: PLC0415 - loaded by the SDK
+
+    found = trace.get_tracer_provider()
+    return is_real(found) and found is not _offered
+
+
+def _tracer_provider(resource: "Resource", *, exports: bool, records: bool) -> "TracerProvider":
+    from opentelemetry.sdk.trace import TracerProvider, sampling  # noqa: PLC0415 - loaded before
+
+    # Recording what nobody reads costs four times as much as an id; None lets the SDK read its variables.
+    provider = TracerProvider(
+        resource=resource, sampler=None if records else sampling.ALWAYS_OFF, shutdown_on_exit=False
+    )
+    if exports:
+        _send_spans(provider)
+    return provider
 
 
 def _resource(settings: OneiricSettings, environ: Mapping[str, str]) -> dict[str, str]:
@@ -180,7 +220,9 @@ def _offer_to_others(handle: OtelHandle) -> None:
     """Make these the process's providers where nobody has: instrumented libraries join in."""
     from opentelemetry import metrics, trace  # noqa: PLC0415 - loaded by the SDK
 
+    global _offered  # noqa: PLW0603 - the SDK lets it be set once, also after a shutdown
     if not is_real(trace.get_tracer_provider()):
         trace.set_tracer_provider(handle.tracer_provider)
+        _offered = handle.tracer_provider
     if not is_real(metrics.get_meter_provider()):
         metrics.set_meter_provider(handle.meter_provider)

@@ -7,6 +7,7 @@ import hashlib
 import sys
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -115,13 +116,18 @@ def span(name: str, /, **attributes: Value) -> AbstractContextManager[SpanLike]:
 
 
 def inject_trace_context(headers: MutableMapping[str, str]) -> None:
-    """Write the current trace into *headers* (W3C ``traceparent``), so that who receives them continues it."""
+    """Write the current trace into *headers* (W3C ``traceparent``), so that who receives them continues it.
+
+    A trace that is not recorded is not handed on: it would tell others not to record theirs either.
+    """
     if tracer() is not None:
-        from opentelemetry import propagate  # noqa: PLC0415 - loaded by whoever configured the SDK
+        from opentelemetry import propagate, trace  # noqa: PLC0415 - loaded by whoever configured the SDK
 
-        propagate.inject(headers)
+        if trace.get_current_span().get_span_context().trace_flags.sampled:
+            propagate.inject(headers)
 
 
+@lru_cache(maxsize=256)  # span, log line and record of one event ask one after the other
 def decision_id(domain: str, key: str, tenant: str | None, revision: int) -> str:
     """Return the stable id of a decision: 16 hexadecimal digits that spans, logs and the journal share.
 

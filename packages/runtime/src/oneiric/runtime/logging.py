@@ -203,13 +203,15 @@ def logging_status() -> list[dict[str, Any]]:
 
 
 def _fields_of(event: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    # A registry's event holds a candidate, a slot's event stands for its own slot.
+    # A registry's event holds a candidate, a slot's event stands for its own slot; who ranks first has no provider.
     about = getattr(event, "candidate", event)
-    fields: dict[str, Any] = {name: getattr(about, name, None) for name in ("domain", "key", "provider", "tenant")}
-    fields |= {name: getattr(event, name) for name in names}
+    fields: dict[str, Any] = {"domain": about.domain, "key": about.key, "provider": getattr(about, "provider", None)}
+    tenant = fields["tenant"] = getattr(about, "tenant", None)
+    for name in names:
+        fields[name] = getattr(event, name)
     if "revision" in names:
-        fields["decision_id"] = decision_id(fields["domain"], fields["key"], fields["tenant"], event.revision)
-    if isinstance(event, events.Bound):
+        fields["decision_id"] = decision_id(about.domain, about.key, tenant, event.revision)
+    if type(event) is events.Bound:
         fields["duration_ms"] = event.duration_seconds * 1000
     fields["timestamp"] = now_iso(event.at)
     return {name: value for name, value in fields.items() if value is not None}
