@@ -13,7 +13,7 @@ from oneiric.core.errors import ConfigurationError, LoadError
 from oneiric.core.resolution import Candidate
 from oneiric.runtime.settings import DomainSettings, ProviderSettings, load_settings
 from oneiric.runtime.settings._origin import DEFAULT
-from oneiric.runtime.settings._problems import first_problem
+from oneiric.runtime.settings._problems import problems_in
 
 CANARY = "S3CR3T-90ce"
 STRIPE = {"settings_model": "shop_parts:StripeSettings"}
@@ -154,7 +154,7 @@ def test_a_validator_that_repeats_the_value_is_not_quoted(value: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Echo.model_validate(data)
     details = caught.value.errors(include_input=False, include_url=False)
-    error = first_problem(details, annotation=Echo, data=data, origin_of=lambda _: DEFAULT)
+    (error,) = problems_in(details, annotation=Echo, data=data, origin_of=lambda _: DEFAULT)
     assert error.message == "value: is not valid (value_error)"
 
 

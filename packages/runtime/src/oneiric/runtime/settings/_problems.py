@@ -14,7 +14,7 @@ from oneiric.runtime.settings._section import RULE
 from oneiric.runtime.settings._template import SecretTemplate
 from oneiric.runtime.settings._unknown import unknown_setting
 
-__all__ = ["AUTHORED", "first_of", "first_problem", "located", "problems_in"]
+__all__ = ["AUTHORED", "first_of", "located", "problems_in"]
 
 _SENTENCES: Final = {
     "missing": "is required",
@@ -98,18 +98,6 @@ def first_of(problems: list[ConfigurationError]) -> ConfigurationError:
         return first
     more = f" (and {len(others)} more: {', '.join(key for key in others[:3] if key)})"
     return ConfigurationError(first.args[0] + more, first.hint, first.file, first.line, first.key)
-
-
-def first_problem(
-    details: Iterable[ErrorDetails],
-    *,
-    annotation: Any,
-    data: Any,
-    base: Path = (),
-    origin_of: Callable[[Path], Origin],
-) -> ConfigurationError:
-    """Return the error for the first problem of a validation, which has at least one; see `problems_in`."""
-    return first_of(problems_in(details, annotation=annotation, data=data, base=base, origin_of=origin_of))
 
 
 def _sentence(detail: ErrorDetails, data: Any) -> str:
