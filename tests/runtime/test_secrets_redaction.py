@@ -112,6 +112,9 @@ def test_the_one_added_longest_ago_goes_first() -> None:
 
     assert masks.mask("first-one second-one third-one") == "*** second-one ***"
     assert "first" not in repr(masks)
+    masks.max_secrets = 0
+    masks.add()
+    assert masks.mask("first-one third-one") == "first-one third-one"
 
 
 @given(

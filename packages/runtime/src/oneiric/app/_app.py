@@ -24,7 +24,7 @@ from oneiric.domains import (
 from oneiric.runtime.activity import DomainActivityStore
 from oneiric.runtime.logging import configure_logging, get_logger, log_event
 from oneiric.runtime.reload import ConfigReloader, ReloadResult
-from oneiric.runtime.secrets import LifecycleUsers, SecretReader, SecretsHook
+from oneiric.runtime.secrets import REDACTOR, LifecycleUsers, SecretReader, SecretsHook
 from oneiric.runtime.settings import (
     LoadedSettings,
     OneiricSettings,
@@ -108,6 +108,7 @@ class App:
             self.resolver,
             settings_for=self.provider_settings,
             hooks=hooks,
+            redact=REDACTOR.mask,
             timeouts=LifecycleTimeouts(**settings.lifecycle.model_dump()),
             status_snapshot_path=None if state_dir is None else state_dir / _SNAPSHOT,
         )
@@ -241,7 +242,7 @@ class App:
         if self._was_entered:
             raise LifecycleError("an App is entered once", "App.open() for another one")
         self._was_entered = True
-        configure_logging(self.settings.logging, app=self.settings.app)
+        configure_logging(self.settings.logging, app=self.settings.app, redact=REDACTOR.mask)
         for problem in self.report.errors:
             get_logger("oneiric.app").warning("left-out", reason=str(problem))
         async with AsyncExitStack() as stack:

@@ -13,6 +13,7 @@ from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import BUILTIN_DOMAINS, Candidate, Policy, Resolver, Selection
 from oneiric.runtime._reload_values import Change, ReloadPlan, Swap
 from oneiric.runtime.settings import LoadedSettings, ProviderSettings, SecretTemplate, policy_from
+from oneiric.runtime.settings._masking import masked
 
 __all__ = ["Draft", "SlotName", "differing_settings", "draft_of", "needing_restart"]
 
@@ -271,6 +272,9 @@ def _origin(loaded: LoadedSettings, path: _Path) -> str:
 
 def _shown(path: _Path, value: Any) -> Any:
     """Return a value as plain data that may be shown to people: no secret is in it."""
+    if "provider_settings" in path[:3]:
+        # Which text of these is secret only the provider's model knows: none is shown.
+        return masked(value, str(path[-1]), is_providers=True)
     if any(isinstance(part, str) and _SECRET_NAME.search(part) for part in path):
         return None if value is None else _MASK
     return _masked(value)

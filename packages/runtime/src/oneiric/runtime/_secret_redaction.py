@@ -38,10 +38,16 @@ class Redactor:
 
     Args:
         max_secrets: How many are held; the one added longest ago goes first.
+
+    Attributes:
+        max_secrets: The same; another bound holds from the next `add` on.
     """
 
+    # Without a __dict__, what dumps an object's attributes finds nothing here.
+    __slots__ = ("_index", "_lock", "_secrets", "max_secrets")
+
     def __init__(self, *, max_secrets: int = 1024) -> None:
-        self._max_secrets = max_secrets
+        self.max_secrets = max_secrets
         self._secrets: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
         self._index: _Index | None = _Index(())
@@ -55,7 +61,7 @@ class Redactor:
                     self._index = None
                 self._secrets[value] = None
                 self._secrets.move_to_end(value)
-            while len(self._secrets) > self._max_secrets:
+            while len(self._secrets) > self.max_secrets:
                 self._secrets.popitem(last=False)
                 self._index = None
 

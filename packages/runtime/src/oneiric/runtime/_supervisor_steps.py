@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from oneiric.core.errors import DeadlineError, LifecycleError, OneiricError
+from oneiric.runtime._secret_redaction import REDACTOR
 
 __all__ = ["Steps", "guarded", "reason_of"]
 
@@ -18,7 +19,7 @@ CANCELLATION_SECONDS: Final = 0.5
 
 def reason_of(error: BaseException) -> str:
     """Return an error as one line: its text, or its type where it has none."""
-    text = " ".join(str(error).split())
+    text = REDACTOR.mask(" ".join(str(error).split()))
     return text if text and isinstance(error, OneiricError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 

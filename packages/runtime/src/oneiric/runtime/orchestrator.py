@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from oneiric.core.errors import DeadlineError, LifecycleError, OneiricError
 from oneiric.runtime._ports import Part
+from oneiric.runtime._secret_redaction import REDACTOR
 
 __all__ = ["PartStatus", "RuntimeOrchestrator"]
 
@@ -75,7 +76,7 @@ def _reason_of(error: BaseException) -> str:
     """Render an error as the clause that follows a colon."""
     if isinstance(error, asyncio.CancelledError):
         return "it was cancelled"
-    return error.message if isinstance(error, OneiricError) else f"{type(error).__name__}: {error}"
+    return REDACTOR.mask(error.message if isinstance(error, OneiricError) else f"{type(error).__name__}: {error}")
 
 
 class RuntimeOrchestrator:

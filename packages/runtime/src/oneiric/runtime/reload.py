@@ -27,6 +27,7 @@ from oneiric.runtime._reload_values import (
     Swap,
     Versions,
 )
+from oneiric.runtime._secret_redaction import REDACTOR
 from oneiric.runtime.settings import LoadedSettings, ProviderSettings
 
 __all__ = [
@@ -180,7 +181,7 @@ class ConfigReloader:
             try:
                 await self._put_in_force(attempt)
             except Exception as error:  # noqa: BLE001 - whatever a loader, a provider or a hook raises is a refusal
-                attempt.reason = "; ".join([said(error), *getattr(error, "__notes__", ())])
+                attempt.reason = REDACTOR.mask("; ".join([said(error), *getattr(error, "__notes__", ())]))
             if attempt.reason is not None:
                 applied = self._versions.applied
                 refused = RefusedVersion(
