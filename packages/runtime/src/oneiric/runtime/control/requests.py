@@ -24,10 +24,10 @@ __all__ = [
     "SwapRequest",
 ]
 
-type _Domain = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=200)]
-type _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)]
-type _Text = Annotated[str, Field(max_length=1000)]
-type _Seconds = Annotated[float, Field(allow_inf_nan=False, ge=0, le=253_402_300_799)]  # until the year 9999
+_Domain = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=200)]
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)]
+_Text = Annotated[str, Field(max_length=1000)]
+_Seconds = Annotated[float, Field(allow_inf_nan=False, ge=0, le=253_402_300_799)]  # until the year 9999
 
 
 class _Request(BaseModel):
