@@ -3,6 +3,8 @@
 import asyncio
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -194,6 +196,41 @@ async def test_the_pragmas_that_make_it_durable_are_on(make: Callable[..., Sqlit
         }  # fmt: skip
     async with make("fast.sqlite", synchronous="normal") as store:
         assert (await store.read(pragmas))["synchronous"] == 1
+
+
+async def test_an_index_that_contradicts_its_table_is_found_by_the_deep_check(make: Callable[..., SqliteStore]) -> None:
+    index = "UPDATE sqlite_schema SET sql = replace(sql, 'value)', 'name)') WHERE name = 'by_value'"
+    async with make(migrations=[f"{SCHEMA}\nCREATE INDEX by_value ON item (value);"]) as store:
+        await store.write(put("a"))
+        assert await store.check() is None
+        await store.write(lambda database: database.execute("PRAGMA writable_schema = ON"))
+        await store.write(lambda database: database.execute(index))
+    async with make(migrations=[f"{SCHEMA}\nCREATE INDEX by_value ON item (value);"]) as store:
+        assert "by_value" in (await store.check() or "")
+
+
+async def test_an_opening_that_is_cancelled_leaves_nothing_open(make: Callable[..., SqliteStore]) -> None:
+    store = make()
+    opening = asyncio.create_task(store.open())
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    await store.open()
+    assert await store.write(put("a")) == 1
+    await store.aclose()
+
+
+def test_a_library_that_is_not_installed_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['apsw'] = None\n"
+        "from oneiric.runtime.store import SqliteStore\n"
+        "print(SqliteStore('x', application_id=1, migrations=[]).library.split()[0])\n"
+        "SqliteStore('x', application_id=1, migrations=[], library='apsw')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.stdout == "sqlite3\n"
+    assert "pip install 'oneiric-runtime[sqlite]'" in done.stderr
 
 
 @pytest.fixture

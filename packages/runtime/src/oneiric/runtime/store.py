@@ -161,6 +161,16 @@ class SqliteStore:
             return self._closed()
         return self._owner.read(work)
 
+    async def check(self) -> str | None:
+        """Read the whole file and return what is wrong with it, or None; takes as long as the file is large.
+
+        Raises:
+            StoreError: As of `write`.
+        """
+        rows = await self.read(lambda database: database.execute("PRAGMA integrity_check(1)"))
+        verdict = str(rows[0][0])
+        return None if verdict == "ok" else verdict
+
     def _closed(self) -> asyncio.Future[Any]:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         answer.set_exception(StoreError(f"store {str(self._spec.path)!r} is closed", "open() first", "io"))
