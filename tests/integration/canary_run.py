@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,9 +221,9 @@ async def use_and_fail(run: Run, app: App) -> None:
     handle = await app.services.use("pay")
     run.tell("handle", handle, await app.services.live("pay").charge())
     for provider in ("bad", "refused", "sick"):
-        await run.expect(provider, lambda provider=provider: app.lifecycle.swap("service", "pay", provider))
+        await run.expect(provider, partial(app.lifecycle.swap, "service", "pay", provider))
         run.tell("status", app.lifecycle.get_status("service", "pay"))
-        await run.expect(provider, lambda provider=provider: app.services.use("pay", provider=provider))
+        await run.expect(provider, partial(app.services.use, "pay", provider=provider))
     await app.lifecycle.swap("service", "pay", "untidy")
     await app.lifecycle.swap("service", "pay")
     instance = app.lifecycle.get_instance("service", "pay")

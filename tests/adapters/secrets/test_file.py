@@ -1,7 +1,9 @@
 """Files as a source: who may read them, where links may lead, what is malformed, and when they are read again."""
 
+import asyncio
 import logging
 import os
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -304,6 +306,51 @@ async def test_files_whose_names_are_no_ids_are_not_listed(tmp_path: Path) -> No
     (tmp_path / "db" / "link").symlink_to("password")
 
     assert await (await opened(tmp_path)).list_secrets() == (".dockerconfigjson", "db/password", "good")
+
+
+@pytest.mark.parametrize("name", ["secrets.json", "mounted"])
+async def test_while_it_is_replaced_every_reader_gets_the_old_or_the_new_and_none_an_error(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+
+    def replace(value: str) -> None:
+        if name.endswith(".json"):
+            private(tmp_path / "new", f'{{"a": "{value}", "b": "{value}"}}')
+            (tmp_path / "new").rename(path)
+            return
+        version = path / f"..2026_{value}"
+        version.mkdir(parents=True)
+        private(version / "a", value)
+        private(version / "b", value)
+        (path / "..tmp").symlink_to(version.name)
+        (path / "..tmp").rename(path / "..data")
+        for secret_id in ("a", "b"):
+            if not (path / secret_id).is_symlink():
+                (path / secret_id).symlink_to(f"..data/{secret_id}")
+        for old in path.glob("..2026_*"):
+            if old != version:
+                shutil.rmtree(old)
+
+    replace("v0")
+    source = await opened(path)
+    is_done = False
+
+    async def read() -> list[int]:
+        seen = []
+        while not is_done:
+            found = await source.get_secret("a")
+            assert found is not None
+            seen.append(int(found.reveal()[1:]))
+        return seen
+
+    readers = [asyncio.create_task(read()) for _ in range(4)]
+    for number in range(1, 200):
+        await asyncio.to_thread(replace, f"v{number}")
+    is_done = True
+    for seen in await asyncio.gather(*readers):
+        assert seen == sorted(seen)
+    assert await source.get_secret("b") == Secret("v199")
 
 
 async def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
