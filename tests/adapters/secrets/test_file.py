@@ -251,15 +251,24 @@ async def test_a_document_is_read_at_every_access_where_that_is_asked_for(tmp_pa
     assert await source.get_secret("a") is not await source.get_secret("a")
 
 
-async def test_a_change_too_quick_for_the_files_times_to_tell_is_seen(tmp_path: Path) -> None:
+async def test_a_file_that_changed_a_moment_ago_is_read_at_every_access_because_its_times_may_not_tell_again(
+    tmp_path: Path,
+) -> None:
     path = private(tmp_path / "secrets.json", '{"a": "one"}')
-    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
-    source = await opened(path)
-    assert await source.get_secret("a") == Secret("one")
-    path.write_text('{"a": "two"}')
-    os.utime(path, ns=times)
+    modified_at = path.stat().st_mtime_ns
+    now = modified_at + 1_000_000_000
+    source = FileSecretAdapter(FileSecretSettings(path=path), wall_clock_ns=lambda: now)
+    await source.init()
 
-    assert await source.get_secret("a") == Secret("two")
+    first = await source.get_secret("a")
+    assert await source.get_secret("a") is not first
+    now = modified_at + 3_000_000_000
+    first = await source.get_secret("a")
+    assert await source.get_secret("a") is first
+    now = modified_at - 1_000_000_000  # a clock that was set back tells as little
+    await source.invalidate_cache()
+    first = await source.get_secret("a")
+    assert await source.get_secret("a") is not first
 
 
 async def test_nothing_is_served_from_a_document_that_turned_unfit(tmp_path: Path) -> None:
