@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from oneiric.core import Secret
@@ -103,6 +103,7 @@ class World:
         assert self.clock.now - self.replaced_at.get(value, self.clock.now) <= TTL
 
 
+@example([("get", "a"), ("advance", 11.0), ("invalidate", "")])
 @given(st.lists(STEPS, max_size=40))
 def test_no_value_outlives_its_time_and_every_rotation_is_whole(steps: list[tuple[str, str | float]]) -> None:
     async def scenario() -> None:

@@ -52,7 +52,7 @@ class SecretMemory:
 
     def drop(self, ids: Collection[str] | None) -> int:
         """Forget values, not what was given out; return how many there were."""
-        found = [one for one in (self._entries if ids is None else ids) if self.get(one) is not None]
+        found = [one for one in tuple(self._entries if ids is None else ids) if self.get(one) is not None]
         if ids is None:
             self._entries.clear()
         for one in found:
