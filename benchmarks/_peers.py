@@ -8,7 +8,7 @@ from typing import Any, Final
 
 __all__ = ["PEERS", "Peer", "lookups", "missing", "swaps"]
 
-PEERS: Final = ("svcs", "dishka", "dependency-injector", "wireup", "that-depends", "pluggy")
+PEERS: Final = ("svcs", "dishka", "dependency-injector", "wireup", "that-depends", "pluggy", "watchfiles")
 
 
 class Service:

@@ -1,32 +1,26 @@
 """Planning a reload: what differs between two configurations, what would be swapped, what speaks against it."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pydantic import BaseModel
 
-from oneiric.core import Secret
 from oneiric.core.errors import ResolutionError
 from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import BUILTIN_DOMAINS, Candidate, Policy, Resolver, Selection
 from oneiric.runtime._reload_values import Change, ReloadPlan, Swap
-from oneiric.runtime.settings import LoadedSettings, ProviderSettings, SecretTemplate, policy_from
+from oneiric.runtime.settings import LoadedSettings, OneiricSettings, ProviderSettings, policy_from
 from oneiric.runtime.settings._masking import masked
+from oneiric.runtime.settings._schema import annotation_at
 
 __all__ = ["Draft", "SlotName", "differing_settings", "draft_of", "needing_restart"]
 
 type SlotName = tuple[str, str, str | None]
 type _Path = tuple[str | int, ...]
 
-_MASK: Final = "***"
 _STACK_ORDER: Final = "ONEIRIC_STACK_ORDER"
-_SECRET_NAME = re.compile(
-    r"(?:^|[^a-z])(?:password|passwd|passphrase|secret|token|api[_-]?key|credentials?|authorization)(?:$|[^a-z])",
-    re.IGNORECASE,
-)
-_USER_INFO = re.compile(r"(?<=://)[^/?#\s@]*(?=@)")
+_ABSENT: Final = object()
 #: What of the settings may change while the process runs; everything else is read at start.
 _LIVE: Final = (
     "adapters",
@@ -62,27 +56,38 @@ class Draft:
 
 
 def draft_of(
+    started: LoadedSettings,
     old: LoadedSettings,
     new: LoadedSettings,
     *,
     resolver: Resolver,
     lifecycle: LifecycleManager,
-    needs_restart: tuple[str, ...],
+    live: Iterable[str] = (),
 ) -> Draft:
     """Work out what putting *new* in the place of *old* takes; nothing is changed.
+
+    Args:
+        started: What the process started with.
+        old: What is in force.
+        new: What is to be.
+        resolver: Chooses.
+        lifecycle: Knows what serves.
+        live: As `needing_restart` takes it.
 
     Raises:
         ConfigurationError: *new* states a malformed stack order.
     """
-    policy = _policy(resolver.policy, old, new)
+    before, after = policy_from(old), policy_from(new)
+    policy = _policy(resolver.policy, before, after)
     preview = resolver.preview(policy=policy)
     problems: list[str] = []
     swaps = list(_swaps(resolver, preview, lifecycle, (old, new), problems))
-    problems += _unhonoured(preview, old, new, problems)
+    problems += _unhonoured(preview, before, after, problems)
+    changes = tuple(_changes(old, new))
     plan = ReloadPlan(
-        changes=tuple(_changes(old, new)),
+        changes=changes,
         swaps=tuple(swaps),
-        needs_restart=needs_restart,
+        needs_restart=_read_at_start(changes, live) if started is old else needing_restart(started, new, live),
         problems=tuple(problems),
     )
     return Draft(
@@ -112,12 +117,16 @@ def needing_restart(started: LoadedSettings, new: LoadedSettings, live: Iterable
         new: What is to be in force.
         live: Dotted keys that something puts in force while the process runs, beside those that always are.
     """
+    return _read_at_start(_changes(started, new), live)
+
+
+def _read_at_start(changes: Iterable[Change], live: Iterable[str]) -> tuple[str, ...]:
     prefixes = (*_LIVE, *live)
 
     def is_live(key: str) -> bool:
         return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 
-    return tuple(change.key for change in _changes(started, new) if not is_live(change.key))
+    return tuple(change.key for change in changes if not is_live(change.key))
 
 
 def differing_settings(old: LoadedSettings, new: LoadedSettings, candidate: Candidate) -> bool:
@@ -127,9 +136,8 @@ def differing_settings(old: LoadedSettings, new: LoadedSettings, candidate: Cand
     return ProviderSettings(old).raw(candidate) != ProviderSettings(new).raw(candidate)
 
 
-def _policy(present: Policy, old: LoadedSettings, new: LoadedSettings) -> Policy:
-    """Return the policy of *new*; what was selected in code stays where the configuration did not change."""
-    before, after = policy_from(old), policy_from(new)
+def _policy(present: Policy, before: Policy, after: Policy) -> Policy:
+    """Return what is to be decided; what was selected in code stays where the configuration did not change."""
     selections = dict(after.selections)
     for domain in {*present.selections, *before.selections}:
         chosen, was = present.selections.get(domain, {}), before.selections.get(domain, {})
@@ -208,7 +216,7 @@ def _selected(resolver: Resolver, slot: SlotName) -> str | None:
     return None if selection is None else selection.provider
 
 
-def _unhonoured(preview: Resolver, old: LoadedSettings, new: LoadedSettings, known: list[str]) -> Iterator[str]:
+def _unhonoured(preview: Resolver, old: Policy, new: Policy, known: list[str]) -> Iterator[str]:
     """Yield why selections that are new cannot be honoured. A key that nothing is registered for yet may come."""
     before = set(_selections(old))
     for domain, key, tenant, provider in _selections(new):
@@ -225,8 +233,7 @@ def _unhonoured(preview: Resolver, old: LoadedSettings, new: LoadedSettings, kno
                 yield str(error)
 
 
-def _selections(loaded: LoadedSettings) -> Iterator[tuple[str, str, str | None, str]]:
-    policy = policy_from(loaded)
+def _selections(policy: Policy) -> Iterator[tuple[str, str, str | None, str]]:
     for tenant, domains in ((None, policy.selections), *policy.tenants.items()):
         for domain, chosen in domains.items():
             for key, selection in chosen.items():
@@ -235,26 +242,36 @@ def _selections(loaded: LoadedSettings) -> Iterator[tuple[str, str, str | None, 
 
 def _changes(old: LoadedSettings, new: LoadedSettings) -> Iterator[Change]:
     """Yield every setting that differs, by key."""
-    before, after = dict(_leaves(old.settings)), dict(_leaves(new.settings))
-    before[_STACK_ORDER,], after[_STACK_ORDER,] = old.stack_order or None, new.stack_order or None
-    for path in sorted({*before, *after}, key=_spelt):
-        was, now = before.get(path), after.get(path)
-        if was != now:
-            origin = _origin(new if path in after else old, path)
-            yield Change(key=_spelt(path), before=_shown(path, was), after=_shown(path, now), origin=origin)
+    found = list(_differences(old.settings, new.settings, ()))
+    if old.stack_order != new.stack_order:
+        found.append(((_STACK_ORDER,), old.stack_order or _ABSENT, new.stack_order or _ABSENT))
+    for path, was, now in sorted(found, key=lambda difference: _spelt(difference[0])):
+        origin = _origin(old if now is _ABSENT else new, path)
+        yield Change(key=_spelt(path), before=_shown(path, was), after=_shown(path, now), origin=origin)
 
 
-def _leaves(value: Any, path: _Path = ()) -> Iterator[tuple[_Path, Any]]:
-    items: Iterable[tuple[Any, Any]]
-    if isinstance(value, BaseModel):
-        items = ((name, getattr(value, name)) for name in type(value).model_fields)
-    elif isinstance(value, Mapping):
-        items = value.items()
-    else:
-        yield path, value
+def _differences(was: Any, now: Any, path: _Path) -> Iterator[tuple[_Path, Any, Any]]:
+    """Yield each value that differs with its path; tables are gone into only where they do."""
+    if was is now or was == now:
         return
-    for name, below in items:
-        yield from _leaves(below, (*path, name))
+    below, above = _members(was), _members(now)
+    if below is None and above is None:
+        yield path, was, now
+        return
+    for value, members in ((was, below), (now, above)):
+        if members is None and value is not _ABSENT:  # a table where a value was, or the other way round
+            yield path, was, now
+            return
+    below, above = below or {}, above or {}
+    for name in {**below, **above}:
+        yield from _differences(below.get(name, _ABSENT), above.get(name, _ABSENT), (*path, name))
+
+
+def _members(value: Any) -> Mapping[Any, Any] | None:
+    """Return what a table holds; None for what is none."""
+    if isinstance(value, BaseModel):
+        return {name: getattr(value, name) for name in type(value).model_fields}
+    return value if isinstance(value, Mapping) else None
 
 
 def _spelt(path: _Path) -> str:
@@ -272,24 +289,8 @@ def _origin(loaded: LoadedSettings, path: _Path) -> str:
 
 def _shown(path: _Path, value: Any) -> Any:
     """Return a value as plain data that may be shown to people: no secret is in it."""
-    if "provider_settings" in path[:3]:
-        # Which text of these is secret only the provider's model knows: none is shown.
-        return masked(value, str(path[-1]), is_providers=True)
-    if any(isinstance(part, str) and _SECRET_NAME.search(part) for part in path):
-        return None if value is None else _MASK
-    return _masked(value)
-
-
-def _masked(value: Any) -> Any:
-    match value:
-        case Secret():
-            return value.masked if isinstance(value, SecretTemplate) else _MASK
-        case Mapping():
-            return {str(name): _shown((name,), below) for name, below in value.items()}
-        case BaseModel():
-            return {name: _shown((name,), getattr(value, name)) for name in type(value).model_fields}
-        case list() | tuple() | set() | frozenset():
-            return [_masked(below) for below in value]
-        case None | bool() | int() | float():
-            return value
-    return _USER_INFO.sub(_MASK, str(value))
+    if value is None or value is _ABSENT:
+        return None
+    # Which text of a provider's settings is secret only its model knows: none is shown.
+    is_providers = "provider_settings" in path[:3]
+    return masked(value, str(path[-1]), annotation_at(OneiricSettings, path), is_providers=is_providers)

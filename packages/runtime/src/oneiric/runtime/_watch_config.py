@@ -228,7 +228,11 @@ class ConfigWatcher:
         try:
             while True:
                 self._woken.clear()
-                self._last = await asyncio.to_thread(self._scanner.look)
+                if self._settling.has_replaced:
+                    # A few files on a disk that notifies: looking takes less than handing it to a thread does.
+                    self._last = self._scanner.look()
+                else:
+                    self._last = await asyncio.to_thread(self._scanner.look)
                 if not self._watch():
                     return self._last
         finally:

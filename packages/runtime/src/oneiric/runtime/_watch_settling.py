@@ -58,6 +58,11 @@ class Settling:
             sign = "writing"  # its mode or time was changed, and the writer still has it open
         self._notes[entry] = _Note(sign, now)
 
+    @property
+    def has_replaced(self) -> bool:
+        """Whether something was put in place whole since it was last looked at."""
+        return any(note.sign == "replaced" for note in self._notes.values())
+
     def lost_sight(self) -> None:
         """Take in that something may have gone unnoticed: of no file is it known any more that somebody has it open."""
         for note in self._notes.values():

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from oneiric.core.errors import LifecycleError, LoadError
 from oneiric.core.lifecycle import LifecycleManager
@@ -41,6 +42,9 @@ __all__ = [
     "Versions",
 ]
 
+#: Reading that took less the last time is done on the event loop: handing it to a thread would take longer.
+_QUICK_SECONDS: Final = 0.005
+
 type _Observer = Callable[[ReloadResult], None]
 
 
@@ -54,7 +58,7 @@ class ConfigReloader:
 
     Args:
         loaded: The settings in force.
-        load: Reads them anew; called in a thread.
+        load: Reads them anew; called in a thread, unless it took less than 5 ms the last time.
         resolver: Holds the policy made from them.
         lifecycle: Holds the instances; of the same resolver.
         provider_settings: What *lifecycle* asks for the settings of a provider.
@@ -89,6 +93,7 @@ class ConfigReloader:
         self._next: asyncio.Task[ReloadResult] | None = None
         self._running: set[asyncio.Task[ReloadResult]] = set()
         self._is_closed = False
+        self._is_quick = False
 
     @property
     def loaded(self) -> LoadedSettings:
@@ -201,12 +206,13 @@ class ConfigReloader:
         return result
 
     async def _put_in_force(self, attempt: "_Attempt") -> None:
-        new = await asyncio.to_thread(self._load)
+        new = await self._read()
         attempt.digest = new.digest
         applied = self._versions.applied
         if new.digest != applied.digest:
             draft = self._draft(new)
-            draft = _with_problems(draft, await asyncio.to_thread(_invalid_settings, draft.to_check, new))
+            if draft.to_check:
+                draft = _with_problems(draft, await asyncio.to_thread(_invalid_settings, draft.to_check, new))
             attempt.plan = draft.plan
             attempt.reason = "; ".join(draft.plan.problems) or None
             if attempt.reason is not None:
@@ -216,13 +222,17 @@ class ConfigReloader:
             applied = AppliedVersion(number=applied.number + 1, digest=new.digest, at=self._clock())
         self._versions = Versions(applied=applied)
 
+    async def _read(self) -> LoadedSettings:
+        """Read the configuration, in a thread unless that takes less time than would be noticed."""
+        started = time.perf_counter()
+        try:
+            return self._load() if self._is_quick else await asyncio.to_thread(self._load)
+        finally:
+            self._is_quick = time.perf_counter() - started < _QUICK_SECONDS
+
     def _draft(self, new: LoadedSettings) -> Draft:
         return draft_of(
-            self._loaded,
-            new,
-            resolver=self._resolver,
-            lifecycle=self._lifecycle,
-            needs_restart=needing_restart(self._started, new, self._live),
+            self._started, self._loaded, new, resolver=self._resolver, lifecycle=self._lifecycle, live=self._live
         )
 
     def _tell(self, result: ReloadResult) -> None:
