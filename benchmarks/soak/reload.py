@@ -48,6 +48,8 @@ _MOST_GROWTH_BYTES: Final = 48.0
 _MOST_WHILE_FILLING_BYTES: Final = 2_048.0
 _FILLED: Final = 500
 _MOST_SECONDS: Final = 2.0
+#: Longer than a reload keeps the loop busy, so that calls are in flight whenever an instance is replaced.
+_CALL_SECONDS: Final = 0.005
 _PATIENCE_SECONDS: Final = 30.0
 
 
@@ -118,7 +120,7 @@ class Ledger:
 
     async def record(self, value: int) -> int:
         """Take a moment with the instance in hand."""
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(_CALL_SECONDS)
         if not self._open:
             raise RuntimeError("cleaned up under the call")
         return value
