@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from oneiric.core import Secret
 from oneiric.runtime._log_line import as_json, as_text, plain
+from oneiric.runtime._secret_redaction import REDACTOR
 from oneiric.runtime.logging import (
     add_redaction,
     bind_log_context,
@@ -186,6 +187,20 @@ def test_known_secrets_are_masked_by_value_wherever_they_stand() -> None:
     assert CANARY in stream.getvalue()
 
 
+def test_secrets_the_process_knows_of_are_masked_also_where_a_text_is_cut() -> None:
+    secret = "S3CR3T-of-logging-" + "0123456789" * 3
+    REDACTOR.add(Secret(secret))
+    stream = to_json()
+    for before in range(8150, 8200, 7):
+        get_logger("a").info("x" * before + secret + "y" * 100)
+    try:
+        raise ValueError("x" * 4000 + secret + "y" * 12_280 + secret)
+    except ValueError:
+        get_logger("a").exception(secret)
+    assert "S3CR3T" not in stream.getvalue()
+    assert "0123456789" not in stream.getvalue()
+
+
 def test_a_redactor_that_fails_withholds_the_line_and_one_that_logs_ends() -> None:
     log = get_logger("a")
 
@@ -312,6 +327,7 @@ def test_records_of_libraries_are_left_to_a_host_that_takes_them() -> None:
 def test_what_uvicorn_says_is_a_line() -> None:
     code = """
 import asyncio, uvicorn
+from oneiric.runtime._secret_redaction import REDACTOR
 from oneiric.runtime.logging import configure_logging
 configure_logging()
 async def main():

@@ -207,6 +207,12 @@ def test_a_file_is_for_this_user_alone_and_rotates_by_size(tmp_path: Path) -> No
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
+def test_a_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    (tmp_path / "a.log").touch(mode=0o644)
+    FileSink(tmp_path / "a.log", max_bytes=0, backup_count=0).close(0)
+    assert stat.S_IMODE((tmp_path / "a.log").stat().st_mode) == 0o600
+
+
 @pytest.mark.parametrize(("max_bytes", "backups", "names"), [(0, 3, ["a.log"]), (50, 0, ["a.log"])])
 def test_a_file_need_not_rotate_or_keep_anything(
     tmp_path: Path, max_bytes: int, backups: int, names: list[str]

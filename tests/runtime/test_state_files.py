@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
+from oneiric.core import Secret
 from oneiric.core.errors import ActivationError
 from oneiric.core.events import Bound, CleanedUp, SwapFailed
 from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import Candidate, Policy, Resolver
 from oneiric.core.testing import DrivenClock, FakeComponent
+from oneiric.runtime._secret_redaction import REDACTOR
 from oneiric.runtime.state_files import (
     HEALTH_FILE,
     LIFECYCLE_FILE,
@@ -133,6 +135,19 @@ async def test_secrets_are_taken_out_before_they_are_kept(tmp_path: Path) -> Non
     await recorder.flush()
     assert "S3CR3T" not in json.dumps(recorder.as_dict())
     assert all("S3CR3T" not in path.read_text() for path in (recorder.path, health.path))
+
+
+async def test_secrets_the_process_knows_of_are_taken_out_by_default(tmp_path: Path) -> None:
+    secret = "S3CR3T-of-state-files-0123456789"
+    REDACTOR.add(Secret(secret))
+    recorder = RuntimeTelemetryRecorder(tmp_path / TELEMETRY_FILE)
+    for before in range(460, 505, 5):
+        recorder.reload(accepted=False, reason="x" * before + secret)
+    await recorder.flush()
+    health = HealthFile(tmp_path / HEALTH_FILE, statuses=list, activity=lambda: {"a": {"k": Activity(secret)}})
+    await health.start()
+    for path in (recorder.path, health.path):
+        assert "S3CR3T" not in path.read_text()
 
 
 async def test_health_holds_the_published_fields_and_every_slot(tmp_path: Path) -> None:

@@ -16,10 +16,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from oneiric.core import Secret
 from oneiric.core.errors import ActivationError, LifecycleError
 from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import Candidate, Policy, Resolver
 from oneiric.core.testing import FakeComponent
+from oneiric.runtime._secret_redaction import REDACTOR
 from oneiric.runtime._telemetry_queue import EventQueue
 from oneiric.runtime.settings import AppSettings, OneiricSettings
 from oneiric.runtime.telemetry import (
@@ -34,6 +36,8 @@ from oneiric.runtime.telemetry import (
     setup_otel,
     span,
 )
+
+CANARY = "S3CR3T-of-telemetry-77"
 
 
 class Listening:
@@ -174,9 +178,9 @@ async def test_metrics_have_the_published_names_and_follow_what_is_alive(listeni
 
 def test_pausing_draining_and_reloading_are_counted_when_they_change_something(listening: Listening) -> None:
     telemetry = Telemetry()
-    telemetry.activity_changed("service", "pay", None, Activity(paused=True))
-    telemetry.activity_changed("service", "pay", Activity(paused=True), Activity(paused=True))
-    telemetry.activity_changed("service", "pay", Activity(paused=True), Activity(draining=True))
+    telemetry.activity_changed("service", "pay", Activity(paused=True))
+    telemetry.activity_changed("service", "pay", Activity(paused=True))
+    telemetry.activity_changed("service", "pay", Activity(draining=True))
     telemetry.reloaded(accepted=True)
     telemetry.reloaded(accepted=False)
     pauses = listening.samples("oneiric_activity_pause_events_total")
@@ -457,6 +461,15 @@ async def test_one_observer_that_fails_keeps_no_other_from_being_told() -> None:
         await lifecycle.swap("adapter", "cache")
     assert [type(event).__name__ for event in told] == ["Bound"]
     assert [type(error) for error in reported] == [KeyError]
+
+
+def test_a_known_secret_is_in_no_attribute_and_no_label(listening: Listening) -> None:
+    REDACTOR.add(Secret(CANARY))
+    with span("remote.sync", url=f"https://host/?key={CANARY}") as opened:
+        opened.set(reason=CANARY)
+    count("oneiric_remote_sync_failure_total", error=f"{'x' * 120} {CANARY}")
+    assert CANARY[:6] not in listening.handle.prometheus_text()[0].decode()
+    assert CANARY not in listening.spans()[0].to_json()
 
 
 def test_a_decision_has_one_id() -> None:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from oneiric.core import Secret
+from oneiric.runtime._secret_redaction import REDACTOR
 from oneiric.runtime._telemetry_tags import TAGS
 
 __all__ = ["as_json", "as_text", "exception_text", "now_iso", "plain", "trace_context"]
@@ -80,7 +81,8 @@ def exception_text(told: object) -> str | None:
         return None
     where: TracebackType | None = error.__traceback__
     text = "".join(traceback.format_exception(type(error), error, where)).rstrip("\n")
-    if len(text) > _LONGEST_TRACEBACK:  # what raised stands at the end
+    if len(text) > _LONGEST_TRACEBACK:  # what raised stands at the end; a secret is found while it is whole
+        text = REDACTOR.mask(text)
         text = f"{text[: _LONGEST_TRACEBACK // 4]}\n…\n{text[-_LONGEST_TRACEBACK * 3 // 4 :]}"
     return _without_credentials(text)
 
@@ -204,9 +206,10 @@ def _without_credentials(text: str) -> str:
 
 
 def _cut(text: str) -> str:
+    """Cut a long text; a secret that the cut would divide is masked before, because its halves are not known."""
     if len(text) <= _LONGEST_TEXT:
         return text
-    return f"{text[:_LONGEST_TEXT]}… ({len(text) - _LONGEST_TEXT} more)"
+    return f"{REDACTOR.mask(text[: 2 * _LONGEST_TEXT])[:_LONGEST_TEXT]}… ({len(text) - _LONGEST_TEXT} more)"
 
 
 def _quoted(value: object) -> str:

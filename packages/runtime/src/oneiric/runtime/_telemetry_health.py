@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from oneiric.core.snapshot import StateFile
 from oneiric.runtime._ports import ActivityState
+from oneiric.runtime._secret_redaction import REDACTOR
 from oneiric.runtime._telemetry_reading import MOST_BYTES, SCHEMA, iso
 from oneiric.runtime._telemetry_records import shortened
 
@@ -57,7 +58,7 @@ class HealthFile:
         statuses: Returns the status of every slot, such as ``lifecycle.all_statuses``.
         activity: Returns domain → key → state of what is paused or drains, such as a store's snapshot.
         remote_enabled: Whether manifests are fetched.
-        redact: Takes known secrets out of what is written.
+        redact: Takes known secrets out of what is written; by default those the process knows of.
         clock: Seconds since the epoch.
     """
 
@@ -71,7 +72,7 @@ class HealthFile:
         statuses: Callable[[], Iterable[StatusLike]],
         activity: Callable[[], Mapping[str, Mapping[str, ActivityState]]] = dict,
         remote_enabled: bool = False,
-        redact: Redact | None = None,
+        redact: Redact = REDACTOR.mask,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._statuses = statuses
@@ -155,7 +156,7 @@ class HealthFile:
             },
             "lifecycle_state": _by_slot(self._statuses()),
         }
-        redacted: dict[str, Any] = document if self._redact is None else self._redact(document)
+        redacted: dict[str, Any] = self._redact(document)
         return redacted
 
     async def _written(self) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from oneiric.runtime._secret_redaction import REDACTOR
 from oneiric.runtime._telemetry_spans import SCOPE, is_real
 
 if TYPE_CHECKING:
@@ -200,4 +201,4 @@ def _described(name: str) -> str:
 
 
 def _label(value: object) -> Any:
-    return value[:_LONGEST_LABEL] if isinstance(value, str) else value
+    return REDACTOR.mask(value)[:_LONGEST_LABEL] if isinstance(value, str) else value

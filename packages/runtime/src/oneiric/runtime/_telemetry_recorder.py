@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from oneiric.core import events
 from oneiric.core.snapshot import StateFile
+from oneiric.runtime._secret_redaction import REDACTOR
 from oneiric.runtime._telemetry_reading import MOST_BYTES, SCHEMA, is_telemetry, iso, read_state
 from oneiric.runtime._telemetry_records import EventRecord, WorkflowRecord, shortened
 from oneiric.runtime._telemetry_spans import decision_id
@@ -29,7 +30,7 @@ class RuntimeTelemetryRecorder:
     Args:
         path: The file, ``runtime_telemetry.json`` in the state directory.
         history: Entries kept of events, workflows, swaps and reloads, each.
-        redact: Takes known secrets out of what is written.
+        redact: Takes known secrets out of what is written; by default those the process knows of.
         clock: Seconds since the epoch.
     """
 
@@ -40,7 +41,7 @@ class RuntimeTelemetryRecorder:
         path: str | os.PathLike[str],
         *,
         history: int = _HISTORY,
-        redact: Redact | None = None,
+        redact: Redact = REDACTOR.mask,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
@@ -127,7 +128,7 @@ class RuntimeTelemetryRecorder:
 
     def _redacted(self, entry: dict[str, Any], *, at: float | None = None) -> dict[str, Any]:
         entry["recorded_at"] = iso(self._clock() if at is None else at)
-        redacted: dict[str, Any] = entry if self._redact is None else self._redact(entry)
+        redacted: dict[str, Any] = self._redact(entry)
         return redacted
 
     def _take_over(self) -> str | None:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, overload
 
+from oneiric.runtime._secret_redaction import REDACTOR
+
 __all__ = ["EventRecord", "HandlerRecord", "NodeRecord", "WorkflowRecord"]
 
 #: Handlers or nodes of one record that are written; a fan-out to thousands has counts that say the rest.
@@ -151,7 +153,8 @@ def shortened(text: str | None) -> str | None:
     """Cut a text that somebody else wrote to a length that a state file can bear."""
     if text is None or len(text) <= _LONGEST_TEXT:
         return text
-    return f"{text[: _LONGEST_TEXT - 1]}…"
+    # A secret that the cut would divide is masked before: its halves are not known.
+    return f"{REDACTOR.mask(text[: 2 * _LONGEST_TEXT])[: _LONGEST_TEXT - 1]}…"
 
 
 def _plain(policy: Mapping[str, Any]) -> dict[str, Any]:

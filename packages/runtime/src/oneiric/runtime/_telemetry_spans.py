@@ -11,6 +11,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from oneiric.runtime._secret_redaction import REDACTOR
 from oneiric.runtime._telemetry_tags import tag
 
 if TYPE_CHECKING:
@@ -138,8 +139,12 @@ def decision_id(domain: str, key: str, tenant: str | None, revision: int) -> str
 
 
 def tagged(attributes: dict[str, Value]) -> dict[str, str | bool | int | float]:
-    """Return attributes under the names they have in every span, without those that are None."""
-    return {tag(name): value for name, value in attributes.items() if value is not None}
+    """Return attributes under the names they have in every span, without known secrets and those that are None."""
+    return {
+        tag(name): REDACTOR.mask(value) if isinstance(value, str) else value
+        for name, value in attributes.items()
+        if value is not None
+    }
 
 
 def use_tracer_provider(provider: "TracerProvider | None") -> None:

@@ -18,6 +18,7 @@ from oneiric.runtime._log_http import HttpSink
 from oneiric.runtime._log_line import now_iso
 from oneiric.runtime._log_pipeline import SEVERITY, LibraryHandler, Output, Pipeline, Redact
 from oneiric.runtime._log_sinks import FileSink, Sink, StreamSink, status_of
+from oneiric.runtime._secret_redaction import REDACTOR
 from oneiric.runtime._telemetry_spans import decision_id
 from oneiric.runtime.settings import AppSettings, LoggingSettings, LoggingSinkSettings
 
@@ -70,7 +71,7 @@ def configure_logging(
         settings: Level, form and sinks; by default the defaults.
         app: Its name and environment stand in every line.
         stream: Where lines for stderr go; by default stderr, as it is when a line is written.
-        redact: Takes known secrets out of the plain data of a line, as `add_redaction` says.
+        redact: Changes the plain data of a line, as `add_redaction` says, after the process's `REDACTOR` has.
         route_libraries: Whether records of the standard `logging` become lines too; by default where its root logger
             has no handler yet.
 
@@ -94,7 +95,7 @@ def configure_logging(
         outputs,
         service=_service(settings, app),
         include_trace_context=settings.include_trace_context,
-        redact=_redactions,
+        redact=(REDACTOR.mask, *_redactions),
     )
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, _write],
@@ -255,7 +256,7 @@ def _write(_logger: object, method: str, line: Mapping[str, Any]) -> tuple[tuple
 
 def _publish() -> None:
     if _pipeline is not None:
-        _pipeline.redact = _redactions
+        _pipeline.redact = (REDACTOR.mask, *_redactions)
 
 
 def _service(settings: LoggingSettings, app: AppSettings) -> dict[str, str]:

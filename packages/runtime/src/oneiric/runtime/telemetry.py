@@ -48,12 +48,14 @@ class Telemetry:
         delay_seconds: How long an event waits for others at most.
     """
 
-    __slots__ = ("_observers", "_queue", "_stop")
+    __slots__ = ("_activity", "_observers", "_queue", "_stop")
 
     def __init__(self, *, also: Iterable[Callable[[Event], object]] = (), delay_seconds: float = 0.02) -> None:
         self._observers: tuple[Callable[[Event], object], ...] = (EventMetrics(), write_span, *also)
         self._queue = EventQueue(self._tell, delay_seconds=delay_seconds)
         self._stop: list[Callable[[], None]] = []
+        #: What is paused or drains: (domain, key) → (paused, draining).
+        self._activity: dict[tuple[str, str], tuple[bool, bool]] = {}
 
     def watch(self, resolver: "Resolver", *lifecycles: "LifecycleManager") -> None:
         """Observe a resolver and the managers it chooses for, until `close`."""
@@ -74,13 +76,18 @@ class Telemetry:
         self._stop = []
         self.flush()
 
-    def activity_changed(self, domain: str, key: str, before: ActivityState | None, after: ActivityState) -> None:
-        """Count that a key was paused, resumed, or set to drain; what did not change counts nothing."""
-        was_paused, was_draining = (False, False) if before is None else (before.paused, before.draining)
-        if after.paused != was_paused:
-            count("oneiric_activity_pause_events_total", domain=domain, key=key, paused=after.paused)
-        if after.draining != was_draining:
-            count("oneiric_activity_drain_events_total", domain=domain, key=key, draining=after.draining)
+    def activity_changed(self, domain: str, key: str, state: ActivityState) -> None:
+        """Count that a key was paused, resumed, or set to drain; a listener of the activity store.
+
+        What did not change counts nothing; before the first change a key takes work.
+        """
+        paused, draining = self._activity.pop((domain, key), (False, False))
+        if state.paused or state.draining:
+            self._activity[domain, key] = (state.paused, state.draining)
+        if state.paused != paused:
+            count("oneiric_activity_pause_events_total", domain=domain, key=key, paused=state.paused)
+        if state.draining != draining:
+            count("oneiric_activity_drain_events_total", domain=domain, key=key, draining=state.draining)
 
     def reloaded(self, *, accepted: bool) -> None:
         """Count that a configuration was accepted or refused."""
