@@ -5,6 +5,7 @@ import json
 import random
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,38 @@ async def test_what_is_set_holds_at_once_and_is_dated(
         assert await store.set("service", "pay", IDLE) == store.get("service", "pay") == IDLE
         assert store.all_for_domain("service") == {}
         assert store.problem is None
+
+
+@pytest.mark.parametrize("where", ["file", "memory"])
+async def test_an_update_starts_from_what_the_others_have_written(
+    make: Callable[..., DomainActivityStore], clock: Clock, where: str
+) -> None:
+    async with make(**({"path": None} if where == "memory" else {})) as one, make() as two:
+        other = two if where == "file" else one
+        await one.set("service", "pay", PAUSED)
+        drained = await other.update("service", "pay", lambda before: replace(before, draining=True))
+        assert drained == replace(PAUSED, draining=True, since=1_000.0) == other.get("service", "pay")
+        await one.update("service", "mail", lambda before: replace(before, paused=True, until=1_010.0))
+        clock.now = 1_020.0
+        assert await one.update("service", "mail", lambda before: before) == IDLE, "an ended state is none"
+
+        def refuse(_: DomainActivity) -> DomainActivity:
+            raise LookupError("no")
+
+        with pytest.raises(LookupError):
+            await one.update("service", "pay", refuse)
+        await one.refresh()
+        assert one.get("service", "pay") == drained
+
+
+async def test_counts_made_by_updates_of_two_stores_add_up(make: Callable[..., DomainActivityStore]) -> None:
+    def count(before: DomainActivity) -> DomainActivity:
+        return DomainActivity(paused=True, note=str(int(before.note or 0) + 1))
+
+    async with make(busy_seconds=5.0) as one, make(busy_seconds=5.0) as other:
+        await asyncio.gather(*((one, other)[number % 2].update("service", "pay", count) for number in range(40)))
+        await one.refresh()
+        assert one.get("service", "pay").note == "40"
 
 
 async def test_the_default_state_leaves_no_row(make: Callable[..., DomainActivityStore], path: Path) -> None:

@@ -3,7 +3,7 @@
 Each function runs inside a transaction of the store's thread, and sees one moment of the file.
 """
 
-import secrets
+import os
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -99,7 +99,7 @@ def _create(database: Database) -> None:
         if name not in have:
             database.execute(f"ALTER TABLE activity ADD COLUMN {name} {kind}")
     database.execute("CREATE TABLE about (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID")
-    database.execute("INSERT INTO about VALUES ('store_id', ?), ('revision', 0)", (secrets.token_hex(16),))
+    database.execute("INSERT INTO about VALUES ('store_id', ?), ('revision', 0)", (os.urandom(16).hex(),))
     # Triggers, so that also what an earlier release writes into this file is counted.
     for event in ("INSERT", "UPDATE", "DELETE"):
         database.execute(
@@ -213,6 +213,6 @@ def restore(database: Database, remembered: Loaded, now: float) -> int:
     beyond = max(found.revision + restored, remembered.revision) + 1
     database.execute(
         "INSERT OR REPLACE INTO about VALUES ('store_id', ?), ('restored_from', ?), ('revision', ?)",
-        (found.store_id or secrets.token_hex(16), remembered.store_id, beyond),
+        (found.store_id or os.urandom(16).hex(), remembered.store_id, beyond),
     )
     return restored

@@ -5,7 +5,6 @@ Runs on the thread that will own the connection, one process at a time per direc
 
 import logging
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -258,6 +257,8 @@ def _back_up(connection: Connection, target: Path) -> None:
 
 def _statements(script: str) -> Iterator[str]:
     """Split a script where a statement ends at the end of a line."""
+    import sqlite3  # noqa: PLC0415 - for what migrates; a store in memory is imported with the bridges
+
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line

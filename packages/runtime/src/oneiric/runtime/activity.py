@@ -184,15 +184,31 @@ class DomainActivityStore:
         Raises:
             StoreError: It could not be stored, and nothing changed.
         """
+        return await self.update(domain, key, lambda _: activity)
+
+    async def update(self, domain: str, key: str, change: Callable[[DomainActivity], DomainActivity]) -> DomainActivity:
+        """Make a new state of a key out of the one it has, with nobody else changing it in between.
+
+        Args:
+            domain: Of the key.
+            key: As of `set`.
+            change: Returns the new state; may be called twice, on another thread.
+
+        Returns:
+            The state as it was stored.
+
+        Raises:
+            StoreError: It could not be stored, and nothing changed.
+        """
         name = (domain, key)
-        activity = self._dated(name, activity)
         if self._store is None:
+            after = self._changed(self._rows.get(name, _IDLE), change)
             rows = {each: row for each, row in self._rows.items() if each != name}
-            self._rows = rows if activity.is_default else rows | {name: activity}
+            self._rows = rows if after.is_default else rows | {name: after}
         else:
-            await self._write(self._store, name, activity)
+            after = await self._write(self._store, name, change)
         self._tell()
-        return activity
+        return after
 
     async def refresh(self) -> None:
         """Take up what other processes changed, what ended by itself, and a store that can be read again.
@@ -210,15 +226,18 @@ class DomainActivityStore:
                     self._clear("store")
         self._tell()
 
-    def _dated(self, name: Name, activity: DomainActivity) -> DomainActivity:
-        if activity.is_default:
+    def _changed(self, before: DomainActivity, change: Callable[[DomainActivity], DomainActivity]) -> DomainActivity:
+        """Return the state that follows *before*: storable, dated, and the default one without anything else."""
+        now = self._clock()
+        before = _IDLE if before.has_ended(now) else before
+        after = change(before)
+        if after.is_default:
             return _IDLE
-        activity = replace(activity, note=_storable(activity.note), owner=_storable(activity.owner))
-        if activity.since is not None:
-            return activity
-        before = self.get(*name)
-        is_as_before = (before.paused, before.draining) == (activity.paused, activity.draining)
-        return replace(activity, since=before.since if is_as_before and before.since is not None else self._clock())
+        after = replace(after, note=_storable(after.note), owner=_storable(after.owner))
+        if after.since is not None:
+            return after
+        is_as_before = (before.paused, before.draining) == (after.paused, after.draining)
+        return replace(after, since=before.since if is_as_before and before.since is not None else now)
 
     async def _read(self, store: SqliteStore) -> None:
         if self._is_readonly and not store.path.exists():
@@ -268,23 +287,27 @@ class DomainActivityStore:
         )
         _log.warning(self.recovered)
 
-    async def _write(self, store: SqliteStore, name: Name, activity: DomainActivity) -> None:
+    async def _write(
+        self, store: SqliteStore, name: Name, make: Callable[[DomainActivity], DomainActivity]
+    ) -> DomainActivity:
         if not self._is_readonly:
             await store.open()
         known, now = self._remembered, self._clock()
 
-        def work(database: Database) -> tuple[int, Loaded]:
+        def work(database: Database) -> tuple[int, DomainActivity, Loaded]:
             restored = restore(database, known, now)
-            change(database, name, activity, now)
-            return restored, load(database)
+            after = self._changed(load(database).rows.get(name, _IDLE), make)
+            change(database, name, after, now)
+            return restored, after, load(database)
 
-        restored, loaded = await store.write(work)
+        restored, after, loaded = await store.write(work)
         self._take(loaded)
         self._clear("store")
         if restored:
             self._recovered(store.path, restored)
         self._tell()
         await self._save()
+        return after
 
     def _take(self, loaded: Loaded) -> None:
         self._known, self._rows, self._default = loaded, loaded.rows, _IDLE
