@@ -11,7 +11,7 @@ from oneiric.core.errors import LifecycleError, MissingExtraError
 from oneiric.runtime._ports import Part
 from oneiric.runtime._role import RoleLock
 from oneiric.runtime._signals import ProcessSignals
-from oneiric.runtime.logging import get_logger
+from oneiric.runtime.logging import configure_logging, get_logger
 from oneiric.runtime.orchestrator import PartStatus, RuntimeOrchestrator
 from oneiric.runtime.secrets import REDACTOR, SecretsRefresh
 from oneiric.runtime.state_files import HEALTH_FILE, TELEMETRY_FILE, HealthFile, RuntimeTelemetryRecorder
@@ -168,6 +168,8 @@ class RunningSystem:
         self._orchestrator.request_stop()
 
     async def _run(self) -> None:
+        # Before the first part: what it logs belongs on stderr.
+        configure_logging(self.app.settings.logging, app=self.app.settings.app)
         self._set_up_telemetry()
         announced = asyncio.create_task(self._announce())
         try:
@@ -180,7 +182,8 @@ class RunningSystem:
 
     async def _announce(self) -> None:
         await self._orchestrator.became_ready.wait()
-        get_logger("oneiric.app").info("ready", parts=len(self._orchestrator.parts()))
+        port = None if self.http is None or not self.app.settings.http.enabled else self.http.port
+        get_logger("oneiric.app").info("ready", parts=len(self._orchestrator.parts()), port=port)
         if self._options.on_ready is not None:
             self._options.on_ready(self)
 

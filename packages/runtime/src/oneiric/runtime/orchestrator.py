@@ -114,8 +114,8 @@ class RuntimeOrchestrator:
 
     @property
     def stopping(self) -> bool:
-        """Whether it was asked to stop."""
-        return self._stop_asked.is_set()
+        """Whether it was asked to stop, or stops because a part failed."""
+        return self._stop_asked.is_set() or self._stop is not None
 
     def add(self, part: Part, *, after: Iterable[str] = ()) -> None:
         """Take a part in; before `start`.
@@ -261,7 +261,7 @@ class RuntimeOrchestrator:
         Returns when all is stopped or the grace period is over; what was left then was cancelled, and its status
         says so. Safe to call twice.
         """
-        self.request_stop()
+        self.ready = False
         if self._stop is None:
             self._deadline = _now() + self._grace_seconds
             self._stop = asyncio.create_task(self._stop_all(), name="stop all parts")
