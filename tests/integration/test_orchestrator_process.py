@@ -193,9 +193,9 @@ def test_killed_at_a_step_of_a_swap_it_starts_again_with_what_is_configured(tmp_
     with Orchestrator(tmp_path) as again:
         slots = again.until_ready().call("status")["slots"]
         assert [(slot["current_provider"], slot["state"]) for slot in slots] == [("one", "ready")]
+        assert again.end() == 0
         for name in ("lifecycle_status.json", "runtime_health.json", "runtime_telemetry.json"):
             json.loads((again.state / name).read_text())
-        assert again.end() == 0
 
 
 def test_a_sick_service_is_renewed_until_the_supervisor_gives_up_and_the_process_says_so(tmp_path: Path) -> None:
