@@ -93,8 +93,10 @@ class RunningSystem:
         if directory is not None:
             add(RoleLock(directory))
             role = ("role",)
+        # HTTP is there before the instances and after them: probes are answered while those start and drain.
         if self.http is not None:
             add(self.http, after=role)
+            role = (*role, self.http.name)
         add(_AppPart(app, self._orchestrator), after=role)
         if directory is not None:
             recorder = RuntimeTelemetryRecorder(directory / TELEMETRY_FILE, redact=REDACTOR.mask)
