@@ -3,17 +3,18 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from oneiric.app._plane import AppPlane
-from oneiric.core.errors import LifecycleError, MissingExtraError
+from oneiric.app._serving import serving
+from oneiric.core.errors import LifecycleError, MissingExtraError, OneiricError
 from oneiric.runtime._ports import Part
 from oneiric.runtime._role import RoleLock
 from oneiric.runtime._signals import ProcessSignals
 from oneiric.runtime.logging import configure_logging, get_logger
 from oneiric.runtime.orchestrator import PartStatus, RuntimeOrchestrator
 from oneiric.runtime.secrets import REDACTOR, SecretsRefresh
+from oneiric.runtime.settings import secret_ids_of
 from oneiric.runtime.state_files import HEALTH_FILE, TELEMETRY_FILE, HealthFile, RuntimeTelemetryRecorder
 from oneiric.runtime.supervisor import LifecycleChild, ServiceSupervisor
 
@@ -82,7 +83,7 @@ class RunningSystem:
         self.plane = AppPlane(app, not_ready=self.not_ready, parts=self._orchestrator.parts, supervisor=self.supervisor)
         self._reloads: set[asyncio.Task[Any]] = set()
         self._otel: OtelHandle | None = None
-        self.http = self._http()
+        self.http, self._is_http_first = serving(app, self.plane, self.not_ready)
         self._plan()
 
     def _plan(self) -> None:
@@ -94,10 +95,12 @@ class RunningSystem:
             add(RoleLock(directory))
             role = ("role",)
         # HTTP is there before the instances and after them: probes are answered while those start and drain.
-        if self.http is not None:
+        if self.http is not None and self._is_http_first:
             add(self.http, after=role)
             role = (*role, self.http.name)
         add(_AppPart(app, self._orchestrator), after=role)
+        if self.http is not None and not self._is_http_first:
+            add(self.http, after=("app",))
         if directory is not None:
             recorder = RuntimeTelemetryRecorder(directory / TELEMETRY_FILE, redact=REDACTOR.mask)
             app.observe(recorder)
@@ -122,23 +125,6 @@ class RunningSystem:
         for extend in self._options.extend:
             for planned in extend(app):
                 add(planned.part, after=planned.after)
-
-    def _http(self) -> Any:
-        settings, directory = self.app.settings, self.app.state_dir
-        if not settings.http.enabled and directory is None:
-            return None
-        if find_spec("uvicorn") is None and "enabled" not in settings.http.model_fields_set:
-            get_logger("oneiric.app").warning("http-not-installed", hint="pip install 'oneiric-runtime[http]'")
-            return None
-        from oneiric.runtime.control import control_socket_path  # noqa: PLC0415 - only a server needs it
-        from oneiric.runtime.http import HttpServer, build_app  # noqa: PLC0415 - an extra
-
-        served = build_app(self.plane, settings=settings.http, readiness=self.not_ready, metrics=self._metrics)
-        return HttpServer(
-            served,
-            settings.http,
-            socket_path=None if directory is None else control_socket_path(directory),
-        )
 
     def not_ready(self) -> list[str]:
         """Return why no work is taken, as codes; empty when it is."""
@@ -184,7 +170,7 @@ class RunningSystem:
 
     async def _announce(self) -> None:
         await self._orchestrator.became_ready.wait()
-        port = None if self.http is None or not self.app.settings.http.enabled else self.http.port
+        port = None if self.http is None else self.http.port
         get_logger("oneiric.app").info("ready", parts=len(self._orchestrator.parts()), port=port)
         if self._options.on_ready is not None:
             self._options.on_ready(self)
@@ -196,11 +182,6 @@ class RunningSystem:
             self._otel = setup_otel(self.app.settings)
         except (MissingExtraError, LifecycleError):
             self._otel = None  # no SDK, or the host has set one up: metrics are the host's
-
-    def _metrics(self) -> str:
-        from oneiric.runtime.telemetry import prometheus_text  # noqa: PLC0415 - as above
-
-        return prometheus_text()[0].decode()
 
     def _reload_by_signal(self) -> None:
         task = asyncio.create_task(self.app.reload(by="SIGHUP"), name="reload by SIGHUP")
@@ -226,6 +207,11 @@ class _AppPart:
 
     async def start(self) -> None:
         await self._app.__aenter__()
+        try:
+            await self._app.secrets.prefetch(secret_ids_of(self._app.loaded))
+        except OneiricError as error:
+            # Whoever needs it fails with it; that may be nobody.
+            get_logger("oneiric.app").warning("secrets-not-fetched", reason=str(error))
 
     async def stop(self) -> None:
         await self._app.aclose(drain_seconds=self._orchestrator.remaining_seconds * (1 - _CLEANUP_SHARE))
