@@ -99,18 +99,22 @@ class Redactor:
 class _Index:
     """The forms of some secrets, found in text."""
 
-    __slots__ = ("_by_head", "forms")
+    __slots__ = ("_by_head", "_shortest", "forms")
 
     def __init__(self, values: Any) -> None:
         self.forms = tuple({form for value in values for form in _forms(value)})
+        self._shortest = min(map(len, self.forms), default=0)
         self._by_head: dict[str, list[str]] = {}
         for form in self.forms:
             self._by_head.setdefault(form[:MIN_CHARACTERS], []).append(form)
 
     def spans(self, text: str) -> list[_Span]:
-        # Many forms: one lookup per character. Few: one search per form, which is quicker on long text.
-        found = self._by_character(text) if len(self.forms) > len(text) else self._by_form(text)
-        return sorted(found)
+        size = len(text)
+        if size < self._shortest:
+            return []
+        # Few forms: a search for each. Many: a lookup at each character, whatever their number.
+        is_many = len(self.forms) * (1200 + size) > 720 * size
+        return sorted(self._by_character(text) if is_many else self._by_form(text))
 
     def _by_form(self, text: str) -> Iterator[_Span]:
         for form in self.forms:
