@@ -15,6 +15,7 @@ def test_it_lies_in_the_state_directory(tmp_path: Path) -> None:
     assert control_socket_path(tmp_path) == tmp_path / "control.sock"
 
 
+@pytest.mark.xdist_group("control-socket")
 def test_a_path_too_long_for_a_socket_falls_back_to_the_same_short_one_for_everybody(tmp_path: Path) -> None:
     long = tmp_path / ("a" * 120)
     long.mkdir()
@@ -94,3 +95,17 @@ def test_nobody_listening_is_inactive(tmp_path: Path, stale: bool) -> None:
         ControlClient(path).call("status")
     assert caught.value.exit_code == 6
     assert caught.value.hint == "oneiric orchestrate"
+
+
+@pytest.mark.xdist_group("control-socket")
+def test_a_short_directory_that_others_can_write_to_is_trusted_by_nobody(tmp_path: Path) -> None:
+    path = control_socket_path(tmp_path / ("a" * 120))
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.parent.chmod(0o755)
+    try:
+        with pytest.raises(ConfigurationError, match="is not a directory of this user alone"):
+            listen_on_control_socket(path)
+        with pytest.raises(ConfigurationError, match="is not a directory of this user alone"):
+            ControlClient(path).call("status")
+    finally:
+        path.parent.chmod(0o700)

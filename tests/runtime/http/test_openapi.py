@@ -88,8 +88,10 @@ async def test_answers_and_errors_are_as_published(serve: Serve, operation: Oper
         await system.plane.lifecycle.activate("adapter", "cache")
         path = f"{API_PREFIX}{operation.path}"
         travel = "json" if operation.method == "POST" else "params"
-        good = await system.ask(operation.method, path, **{travel: fields})
-        bad = await system.ask(operation.method, path, **{travel: {**fields, "nope": "1"}})
+        right: dict[str, Any] = {travel: fields}
+        wrong: dict[str, Any] = {travel: {**fields, "nope": "1"}}
+        good = await system.ask(operation.method, path, **right)
+        bad = await system.ask(operation.method, path, **wrong)
 
     method = operation.method.lower()
     published = ("paths", operation.path, method, "responses", "200", "content", "application/json", "schema")

@@ -99,3 +99,24 @@ async def test_a_bad_request_behind_a_good_one_is_refused_too(serve: Serve) -> N
     assert answer.count(b"HTTP/1.1 ") == 2
     assert b"HTTP/1.1 400 " in answer
     assert "/smuggled" not in [line["path"] for line in system.logged()]
+
+
+async def test_a_client_that_has_said_all_it_wants_to_say_gets_its_answer(serve: Serve) -> None:
+    async with serve() as system:
+        reader, writer = await system.connect()
+        writer.write(f"GET {API_PREFIX}/status HTTP/1.1\r\n{HOST}\r\n".encode())
+        writer.write_eof()
+        answer = await reader.read()
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_one_that_stops_in_the_middle_is_gone(serve: Serve) -> None:
+    async with serve() as system:
+        for sent in ("GET /health", f"{POST}Content-Length: 100\r\n\r\n{{"):
+            reader, writer = await system.connect()
+            writer.write(sent.encode())
+            writer.write_eof()
+            assert await reader.read() == b""
+        await system.until(lambda: not system.server.connections)
+        assert system.plane.asked == []

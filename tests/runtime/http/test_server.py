@@ -1,16 +1,20 @@
 """Starting and stopping: where the server listens, where it refuses to, and what it leaves behind."""
 
 import asyncio
+import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from oneiric.core.errors import ConfigurationError, LifecycleError
-from oneiric.runtime.control import API_PREFIX
+from oneiric.runtime.control import API_PREFIX, control_socket_path
 from oneiric.runtime.control._socket import listen_on_control_socket
 from oneiric.runtime.http import HttpServer
 from oneiric.runtime.settings import HttpSettings
@@ -177,3 +181,89 @@ async def test_models_and_framework_are_loaded_by_the_first_question_only(serve:
         answers = await asyncio.gather(*(system.ask("GET", f"{API_PREFIX}/health") for _ in range(10)))
 
     assert [answer.status_code for answer in answers] == [200] * 10
+
+
+def open_to_all(path: Path) -> None:
+    path.parent.chmod(0o755)
+    path.chmod(0o666)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+async def test_another_user_is_turned_away_by_the_kernels_word() -> None:
+    """Even where somebody opened up the rights of the socket and its directory."""
+    ask = (
+        "import os, socket, sys; os.setgid(65534); os.setuid(65534); s = socket.socket(socket.AF_UNIX);"
+        "s.connect(sys.argv[1]); s.sendall(b'GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n'); print(s.recv(100))"
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "control.sock")
+        bound = server(path, enabled=False)
+        await bound.start()
+        open_to_all(path)
+        asking = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", ask, str(path), stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await asking.communicate()
+        await bound.stop()
+
+    assert b"HTTP/1.1 403 " in out
+
+
+@pytest.mark.xdist_group("control-socket")
+async def test_a_state_directory_of_a_long_name_is_served_under_a_short_one(tmp_path: Path) -> None:
+    state_dir = tmp_path / ("long" * 40)
+    bound = server(control_socket_path(state_dir), enabled=False)
+    await bound.start()
+    reader, writer = await asyncio.open_unix_connection(control_socket_path(state_dir))
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    await bound.stop()
+
+    assert answer.startswith(b"HTTP/1.1 204")
+    assert not state_dir.exists()
+    assert not control_socket_path(state_dir).exists()
+
+
+@pytest.mark.parametrize(
+    ("missing", "line"),
+    [("uvicorn", "pip install 'oneiric-runtime[http]'"), ("jwt", "pip install 'oneiric-runtime[oidc]'")],
+)
+def test_a_missing_extra_says_what_to_type(missing: str, line: str) -> None:
+    code = f"""
+import asyncio, sys
+sys.modules["{missing}"] = None
+from oneiric.core.errors import MissingExtraError
+from oneiric.runtime.http import HttpServer, authenticator_for
+from oneiric.runtime.settings import HttpAuthSettings, HttpSettings
+try:
+    authenticator_for(HttpAuthSettings(kind="oidc", oidc_issuer="https://a.test", oidc_audience="b"))
+    asyncio.run(HttpServer(None, HttpSettings(port=0)).start())
+except MissingExtraError as error:
+    print(error.hint)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == f"{line}\n"
+
+
+def test_serving_probes_loads_neither_framework_nor_models() -> None:
+    code = """
+import asyncio, sys, types
+from oneiric.runtime.http import HttpServer, build_app
+auth = types.SimpleNamespace(kind="none")
+limits = dict(max_body_bytes=1000, max_header_bytes=1000, max_headers=10, receive_seconds=1, max_connections=9)
+settings = types.SimpleNamespace(enabled=True, host="127.0.0.1", port=0, auth=auth, allowed_hosts=(), **limits)
+async def main():
+    server = HttpServer(build_app(None, settings=settings, log=lambda *line, **fields: None), settings)
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /healthz HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+    print((await reader.readline()).decode().strip(), sorted({"pydantic", "starlette", "structlog"} & set(sys.modules)))
+    writer.close()
+    await server.stop()
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "HTTP/1.1 200 OK []\n"

@@ -138,6 +138,14 @@ class GuardedProtocol(H11Protocol):
             self._await_request()
         super().data_received(data)
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # uvicorn's never keeps the connection
+        """The client sends no more. One that waits for its answer gets it; any other is gone."""
+        cycle: Any = self.cycle
+        if self._is_refused or cycle is None or cycle.response_started or cycle.more_body:
+            return None
+        cycle.keep_alive = False
+        return True
+
     def _await_request(self) -> None:
         if self._timer is None:
             self._timer = self.loop.call_later(self._listener.limits.receive_seconds, self._too_slow)
