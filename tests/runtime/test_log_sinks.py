@@ -119,6 +119,19 @@ def test_lines_arrive_in_their_order_in_batches_over_the_network(endpoint: Endpo
     assert len(endpoint.requests) < 50
 
 
+def test_lines_that_wait_when_the_process_ends_are_sent(endpoint: Endpoint) -> None:
+    code = """
+import sys
+from oneiric.runtime.logging import configure_logging, get_logger
+from oneiric.runtime.settings import LoggingSettings, LoggingSinkSettings
+configure_logging(LoggingSettings(sinks=(LoggingSinkSettings(target="http", endpoint=sys.argv[1]),)))
+for number in range(20):
+    get_logger("a").info("one", number=number)
+"""
+    subprocess.run([sys.executable, "-c", code, endpoint.url], check=True, timeout=60)
+    assert [each["number"] for each in endpoint.lines] == list(range(20))
+
+
 def test_who_logs_never_waits_for_an_endpoint_that_hangs_and_what_is_dropped_is_told(endpoint: Endpoint) -> None:
     endpoint.go.clear()
     sink = HttpSink(endpoint.url, most_lines=50)

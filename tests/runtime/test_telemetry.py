@@ -341,7 +341,7 @@ with span("workflow.run", workflow="w") as opened:
     opened.set(a=1)
 count("x_total"); measure("y_ms", 1.0); inject_trace_context({})
 assert prometheus_text()[0] == b""
-loaded = [name for name in sys.modules if name.startswith(("opentelemetry", "prometheus", "structlog"))]
+loaded = [name for name in sys.modules if name.startswith(("opentelemetry", "prometheus", "structlog", "pydantic"))]
 print(json.dumps(loaded))
 """
 

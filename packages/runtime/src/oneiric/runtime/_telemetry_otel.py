@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from oneiric.core.errors import LifecycleError, MissingExtraError
 from oneiric.runtime._telemetry_metrics import use_meter_provider
 from oneiric.runtime._telemetry_spans import is_real, use_tracer_provider
-from oneiric.runtime.settings import OneiricSettings
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from prometheus_client import CollectorRegistry
+
+    from oneiric.runtime.settings import OneiricSettings
 
 __all__ = ["OtelHandle", "prometheus_text", "setup_otel"]
 
@@ -98,7 +99,7 @@ class OtelHandle:
 
 
 def setup_otel(
-    settings: OneiricSettings | None = None,
+    settings: "OneiricSettings | None" = None,
     *,
     environ: Mapping[str, str] | None = None,
     record_spans: bool | None = None,
@@ -126,7 +127,7 @@ def setup_otel(
     with _lock:
         if _handle is not None:
             raise LifecycleError("OpenTelemetry is set up already in this process", "shut that handle down first")
-        _handle = _made(settings or OneiricSettings(), given, record_spans=record_spans)
+        _handle = _made(settings, given, record_spans=record_spans)
         use_tracer_provider(_handle.tracer_provider)
         use_meter_provider(_handle.meter_provider)
         _offer_to_others(_handle)
@@ -139,7 +140,7 @@ def prometheus_text() -> tuple[bytes, str]:
     return (b"", _PLAIN) if found is None else found.prometheus_text()
 
 
-def _made(settings: OneiricSettings, environ: Mapping[str, str], *, record_spans: bool | None) -> OtelHandle:
+def _made(settings: "OneiricSettings | None", environ: Mapping[str, str], *, record_spans: bool | None) -> OtelHandle:
     try:
         from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415 - of an extra
         from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - as above
@@ -147,6 +148,10 @@ def _made(settings: OneiricSettings, environ: Mapping[str, str], *, record_spans
         from prometheus_client import CollectorRegistry  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         raise MissingExtraError("opentelemetry", _REQUIREMENT, error.name) from error
+    if settings is None:
+        from oneiric.runtime.settings import OneiricSettings  # noqa: PLC0415 - who opens a span never loads pydantic
+
+        settings = OneiricSettings()
     resource = Resource.create(_resource(settings, environ))
     # Its own registry: a host's metrics are the host's to serve.
     registry = CollectorRegistry()
@@ -180,7 +185,7 @@ def _tracer_provider(resource: "Resource", *, exports: bool, records: bool) -> "
     return provider
 
 
-def _resource(settings: OneiricSettings, environ: Mapping[str, str]) -> dict[str, str]:
+def _resource(settings: "OneiricSettings", environ: Mapping[str, str]) -> dict[str, str]:
     attributes = {"deployment.environment": settings.app.environment}
     if "OTEL_SERVICE_NAME" not in environ:
         attributes["service.name"] = settings.logging.service_name or settings.app.name

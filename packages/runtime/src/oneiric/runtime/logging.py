@@ -6,6 +6,7 @@ known as a secret, by its name or its value, is masked. structlog is imported wh
 called, not with this module.
 """
 
+import atexit
 import logging
 import sys
 from collections.abc import Callable, Mapping
@@ -95,7 +96,7 @@ def configure_logging(
         outputs,
         service=_service(settings, app),
         include_trace_context=settings.include_trace_context,
-        redact=(REDACTOR.mask, *_redactions),
+        redact=_redacting(),
     )
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, _write],
@@ -103,6 +104,7 @@ def configure_logging(
         logger_factory=_Written,
         cache_logger_on_first_use=False,  # a logger of a module outlives a shutdown
     )
+    atexit.register(shutdown_logging)  # what waits for a network would be lost with the process
     if route_libraries or (route_libraries is None and not logging.getLogger().handlers):
         _route_libraries(_pipeline)
     return True
@@ -116,6 +118,7 @@ def shutdown_logging(seconds: float = 2.0) -> None:
     """
     global _pipeline, _handler, _redactions  # noqa: PLW0603 - as in `configure_logging`
     closed, _pipeline, _redactions = _pipeline, None, ()
+    atexit.unregister(shutdown_logging)
     if _handler is not None:
         root = logging.getLogger()
         root.removeHandler(_handler)
@@ -254,9 +257,13 @@ def _write(_logger: object, method: str, line: Mapping[str, Any]) -> tuple[tuple
     return (), {}
 
 
+def _redacting() -> tuple[Redact, ...]:
+    return tuple(dict.fromkeys((REDACTOR.mask, *_redactions)))  # each once: some hand the process's own over too
+
+
 def _publish() -> None:
     if _pipeline is not None:
-        _pipeline.redact = (REDACTOR.mask, *_redactions)
+        _pipeline.redact = _redacting()
 
 
 def _service(settings: LoggingSettings, app: AppSettings) -> dict[str, str]:
