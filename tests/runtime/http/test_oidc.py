@@ -175,6 +175,26 @@ async def test_an_email_counts_when_the_provider_has_verified_it(serve: Serve, v
     assert system.logged()[0]["by"] == f"oidc:{name}"
 
 
+@pytest.mark.parametrize(
+    ("claims", "status"),
+    [
+        ({"sub": "ann"}, 200),
+        ({"sub": "x", "email": "bob@oneiric.test", "email_verified": True}, 200),
+        ({"sub": "x", "email": "bob@oneiric.test"}, 403),
+        ({"sub": "eve"}, 403),
+        ({"sub": ["ann"]}, 401),
+    ],
+)
+async def test_only_those_on_the_list_may_ask(serve: Serve, claims: dict[str, Any], status: int) -> None:
+    async with provider() as at, serve(at.settings(oidc_subjects=["ann", "bob@oneiric.test"])) as system:
+        now = int(time.time())
+        stated = {"iss": at.issuer, "aud": AUDIENCE, "iat": now, "exp": now + 60} | claims
+        token = jwt.encode(stated, RSA_KEY, "RS256", headers={"kid": "one"})
+        answer = await system.ask("GET", STATUS, headers={"Authorization": f"Bearer {token}"})
+
+    assert answer.status_code == status
+
+
 async def test_keys_are_fetched_once_and_again_when_the_provider_rotates_them() -> None:
     clock = DrivenClock(100.0)
     async with provider() as at:

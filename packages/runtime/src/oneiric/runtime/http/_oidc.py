@@ -57,6 +57,7 @@ class OidcAuthenticator:
                 )
         self._issuer, self._audience = auth.oidc_issuer, auth.oidc_audience
         self._algorithms = frozenset(auth.oidc_algorithms)
+        self._subjects = frozenset(auth.oidc_subjects)
         self._leeway = min(auth.clock_skew_seconds, _MOST_LEEWAY_SECONDS)
         self._keys = keys or ProviderKeys(auth.oidc_issuer, auth.oidc_jwks_url)
 
@@ -83,9 +84,15 @@ class OidcAuthenticator:
         for key in await self._keys.fitting(key_id, _KEY_TYPE[algorithm[:2]], algorithm):
             claims = self._claims(token, key, algorithm)
             if claims is not None:
-                email = claims.get("email") if claims.get("email_verified") is True else None
-                return Identity("oidc", str(email or claims["sub"])[:200])
+                return self._identity(claims)
         raise unauthorized("Bearer")
+
+    def _identity(self, claims: dict[str, Any]) -> Identity:
+        # An address that the provider has not verified is only what somebody typed.
+        email = claims.get("email") if claims.get("email_verified") is True else None
+        if self._subjects and not self._subjects & {claims["sub"], email}:
+            raise RefusalError(403, "this identity may not ask here", "http.auth.oidc_subjects")
+        return Identity("oidc", str(email or claims["sub"])[:200])
 
     def _claims(self, token: str, key: "jwt.PyJWK", algorithm: str) -> dict[str, Any] | None:
         try:

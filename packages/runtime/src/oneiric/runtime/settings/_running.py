@@ -70,6 +70,10 @@ class HttpAuthSettings(Section):
     oidc_algorithms: tuple[
         Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"], ...
     ] = Field(default=("RS256", "ES256"), min_length=1, description="Signature algorithms of tokens; asymmetric ones.")
+    oidc_subjects: tuple[str, ...] = Field(
+        default=(),
+        description="The sub or verified email of those who may ask; when empty, whoever holds a token for us.",
+    )
     oidc_jwks_url: str | None = Field(
         default=None, description="Where the issuer's keys are; when not set, what its discovery document says."
     )
