@@ -23,6 +23,7 @@ from oneiric.core.resolution import Candidate, Policy, Resolver
 from oneiric.core.testing import FakeComponent
 from oneiric.runtime._secret_redaction import REDACTOR
 from oneiric.runtime._telemetry_queue import EventQueue
+from oneiric.runtime._telemetry_spans import configured
 from oneiric.runtime.settings import AppSettings, OneiricSettings
 from oneiric.runtime.telemetry import (
     MOST_SERIES,
@@ -470,6 +471,16 @@ def test_a_known_secret_is_in_no_attribute_and_no_label(listening: Listening) ->
     count("oneiric_remote_sync_failure_total", error=f"{'x' * 120} {CANARY}")
     assert CANARY[:6] not in listening.handle.prometheus_text()[0].decode()
     assert CANARY not in listening.spans()[0].to_json()
+
+
+def test_a_provider_is_found_also_where_a_release_keeps_it_elsewhere() -> None:
+    """What is looked at for speed is private to the API; what is public says the same."""
+    for module, kept, ask in (
+        ("opentelemetry.trace", "_TRACER_PROVIDER", "get_tracer_provider"),
+        ("opentelemetry.metrics._internal", "_METER_PROVIDER", "get_meter_provider"),
+    ):
+        assert hasattr(sys.modules[module], kept)
+        assert configured(module, kept, ask) is configured(module, "_moved", ask)
 
 
 def test_a_decision_has_one_id() -> None:

@@ -4,13 +4,12 @@ Keeping a count costs a dictionary entry, and each metric has at most `MOST_SERI
 one overflow series, so that no flood of keys fills the memory of those who collect.
 """
 
-import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from oneiric.runtime._secret_redaction import REDACTOR
-from oneiric.runtime._telemetry_spans import SCOPE, is_real
+from oneiric.runtime._telemetry_spans import SCOPE, configured
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, Observation
@@ -185,11 +184,8 @@ def metrics() -> Metrics | None:
     global _known  # noqa: PLW0603 - as above
     provider = _chosen
     if provider is None:
-        api = sys.modules.get("opentelemetry.metrics")
-        if api is None:
-            return None
-        provider = api.get_meter_provider()
-        if not is_real(provider):
+        provider = configured("opentelemetry.metrics._internal", "_METER_PROVIDER", "get_meter_provider")
+        if provider is None:
             return None
     if _known is None or _known[0] is not provider:
         _known = (provider, Metrics(provider.get_meter(SCOPE)))

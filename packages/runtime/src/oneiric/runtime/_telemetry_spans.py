@@ -158,15 +158,30 @@ def tracer() -> "Tracer | None":
     global _known  # noqa: PLW0603 - as above
     provider = _chosen
     if provider is None:
-        api = sys.modules.get("opentelemetry.trace")
-        if api is None:
-            return None
-        provider = api.get_tracer_provider()
-        if not is_real(provider):
+        provider = configured("opentelemetry.trace", "_TRACER_PROVIDER", "get_tracer_provider")
+        if provider is None:
             return None
     if _known is None or _known[0] is not provider:
         _known = (provider, provider.get_tracer(SCOPE))
     return _known[1]
+
+
+def configured(module: str, kept: str, ask: str) -> Any:
+    """Return the provider that the process has configured, or None; imports nothing.
+
+    Args:
+        module: The module of the API that keeps it.
+        kept: The module's variable. It is looked at first: *ask* reads the environment each time, which costs more
+            than all else that a span does while nobody listens.
+        ask: The module's function, should a release keep it elsewhere.
+    """
+    api = sys.modules.get(module)
+    if api is None:
+        return None
+    found = getattr(api, kept, api)
+    if found is api:
+        found = getattr(api, ask)()
+    return found if found is not None and is_real(found) else None
 
 
 def is_real(provider: object) -> bool:
