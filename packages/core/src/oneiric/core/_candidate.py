@@ -107,12 +107,9 @@ class Candidate:
 
     def _freeze(self) -> None:
         """Make the collections immutable; nothing is copied that already is."""
-        for name in _TUPLE_FIELDS:
-            value = getattr(self, name)
-            if type(value) is not tuple:
-                if isinstance(value, str):
-                    raise InvalidCandidateError(name, f"must be a sequence of strings, not {value!r}", str(self))
-                object.__setattr__(self, name, tuple(value))
+        kinds = {type(self.capabilities), type(self.requires_os), type(self.requires_packages)}
+        if kinds != _TUPLES or type(self.conflicts_with) is not tuple:
+            self._freeze_sequences()
         for name in ("needs", "metadata"):
             value = getattr(self, name)
             if type(value) is not MappingProxyType:
@@ -128,6 +125,14 @@ class Candidate:
             key: object = needed
             if not isinstance(key, Key) or not parameter.isidentifier():
                 raise InvalidCandidateError("needs", f"maps parameter names to keys, not {parameter!r}: {needed!r}")
+
+    def _freeze_sequences(self) -> None:
+        for name in _TUPLE_FIELDS:
+            value = getattr(self, name)
+            if type(value) is not tuple:
+                if isinstance(value, str):
+                    raise InvalidCandidateError(name, f"must be a sequence of strings, not {value!r}", str(self))
+                object.__setattr__(self, name, tuple(value))
 
     def _check_requirements(self) -> None:
         # Imported here: most candidates state none.
@@ -165,4 +170,5 @@ class Candidate:
 
 
 _LONGEST_ORIGIN: Final = 500
+_TUPLES: Final = {tuple}
 _TUPLE_FIELDS: Final = ("capabilities", "requires_os", "requires_packages", "conflicts_with")

@@ -9,6 +9,8 @@ MAX_NAME_LENGTH: Final = 200
 
 #: A domain is lower-case, so that one spelling exists of each.
 _DOMAIN = re.compile(r"[a-z][a-z0-9_-]*\Z")
+#: Known to be right: most candidates are of one of these.
+_USUAL: Final = frozenset({"action", "adapter", "event", "service", "task", "workflow"})
 #: Keys and providers may carry dots ("fastblocks.tasks.notify") but no separator of a path, a URL or a line.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
@@ -19,6 +21,8 @@ def _shown(value: str) -> str:
 
 def check_domain(value: object) -> str:
     """Return *value* if it is a domain name, else raise `InvalidCandidateError`."""
+    if type(value) is str and value in _USUAL:
+        return value
     if type(value) is str and len(value) <= MAX_NAME_LENGTH and _DOMAIN.match(value):
         return value
     raise _broken("domain", value, "a lower-case letter, then lower-case letters, digits, '_' or '-'")

@@ -45,9 +45,10 @@ class FactoryPolicy:
             FactoryNotAllowedError: Its factory or its settings model is outside what its domain may name.
         """
         allowed = self.domains.get(candidate.domain, self.general)
-        check_factory(candidate.factory, allowed)
-        if candidate.settings_model is not None:
-            check_factory(candidate.settings_model, allowed)
+        # That it is a factory string, and blocks no module, was decided when the candidate was made of its row.
+        for text in (candidate.factory, candidate.settings_model):
+            if text is not None and not allowed.permits(str(text)):
+                check_factory(text, allowed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

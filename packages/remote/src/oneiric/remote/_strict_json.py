@@ -21,8 +21,7 @@ MAX_DEPTH: Final = 32
 MAX_NODES: Final = 4_000_000
 #: The greatest integer that a double holds exactly, with all below it (RFC 7493, section 2.2).
 MAX_INTEGER: Final = 2**53 - 1
-
-_SPACED: Final = (b'" ', b'"\t', b'"\n', b'"\r')
+_INFINITY: Final = float("inf")
 
 
 def parse_json(data: bytes, what: str, *, max_bytes: int) -> Any:
@@ -42,10 +41,7 @@ def parse_json(data: bytes, what: str, *, max_bytes: int) -> Any:
         value = from_json(data, allow_inf_nan=False)
     except ValueError as error:
         raise SchemaError(f"{what} is not JSON: {_clause(error)}") from error
-    names = _names_in(value, what)
-    # A name ends in a quote. Where no quote is followed by space, each name of the text is followed at once by a colon:
-    # as many of these as names found means that none came twice. Otherwise the slow reader looks at every object.
-    if data.count(b'":') != names or any(data.count(spaced) for spaced in _SPACED):
+    if _colons(data) != _names_in(value, what):
         _refuse_duplicates(data, what)
     return value
 
@@ -59,28 +55,43 @@ def check_plain(value: object, what: str) -> None:
     _names_in(value, what)
 
 
+def _colons(data: bytes) -> int:
+    """Count the quotes that a colon follows; -1 where a quote is followed by space.
+
+    A name ends in a quote. Where no quote is followed by space, each name of the text is followed at once by a colon:
+    as many of these as distinct names were found means that none came twice. A text may look like more names than it
+    holds, never like fewer; then the slow reader looks at every object.
+    """
+    spaced = any(space in data and b'"' + space in data for space in (b" ", b"\n", b"\t", b"\r"))
+    return -1 if spaced else data.count(b'":')
+
+
 def _names_in(value: object, what: str) -> int:
     """Count the names of all objects; refuse numbers out of range, nesting and size."""
     names, nodes, depth = 0, 0, 0
-    level: list[Any] = [value]
+    level: list[Any] = [[value]]
     while level:
-        depth += 1
         if depth > MAX_DEPTH + 1:
             raise SchemaError(f"{what} is nested more than {MAX_DEPTH} deep")
+        depth += 1
         below: list[Any] = []
-        for each in level:
-            kind = type(each)
-            if kind is dict:
-                names += len(each)
-                below.extend(each.values())
-            elif kind is list:
-                below.extend(each)
-            elif kind is int:
-                if not -MAX_INTEGER <= each <= MAX_INTEGER:
-                    raise SchemaError(f"{what} holds an integer beyond ±(2^53 - 1), which not every reader keeps exact")
-            elif kind is float and not abs(each) < float("inf"):
-                raise SchemaError(f"{what} holds a number beyond what a double can say")
-        nodes += len(level)
+        for container in level:
+            nodes += len(container)
+            values = container
+            if type(container) is dict:
+                names += len(container)
+                values = container.values()
+            for each in values:
+                kind = type(each)
+                if kind is str:
+                    continue
+                if kind is dict or kind is list:
+                    below.append(each)
+                elif kind is int:
+                    if not -MAX_INTEGER <= each <= MAX_INTEGER:
+                        raise SchemaError(f"{what} holds an integer beyond ±(2^53 - 1), which not every reader keeps")
+                elif kind is float and not abs(each) < _INFINITY:
+                    raise SchemaError(f"{what} holds a number beyond what a double can say")
         if nodes > MAX_NODES:
             raise SchemaError(f"{what} holds more than {MAX_NODES} values")
         level = below

@@ -103,7 +103,7 @@ class Envelope:
                 {"keyid": each.key_id, "sig": base64.b64encode(each.value).decode()} for each in self.signatures
             ],
         }
-        return json.dumps(document, separators=(",", ":")).encode() + b"\n"
+        return json.dumps(document, separators=(",", ":")).encode()
 
     def signed_by(self, keys: Iterable[PublicKey]) -> tuple[PublicKey, ...]:
         """Return those of *keys* that signed, each once however often it comes.

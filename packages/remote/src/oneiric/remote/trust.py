@@ -278,11 +278,11 @@ class TrustedManifests:
         if before is None or hashlib.sha256(data).hexdigest() != before.sha256:
             raise DigestError("the cached manifest is not the one that was accepted", "fetch it again")
         if publisher == _OWN:
-            manifest = self._read(data, _OWN, self._root.manifest)
+            manifest = self._read(data, before.sha256, _OWN, self._root.manifest)
             self._manifests = {_OWN: manifest}
             return manifest
         delegation, revoked = self._delegated(publisher, before.sha256)
-        manifest = self._read(data, publisher, KeySet.of(delegation), revoked)
+        manifest = self._read(data, before.sha256, publisher, KeySet.of(delegation), revoked)
         refuse_out_of_scope(manifest, delegation)
         refuse_taken(manifest, {name: each for name, each in self._manifests.items() if name != publisher})
         self._manifests[publisher] = manifest
@@ -311,7 +311,7 @@ class TrustedManifests:
                 f"{what} is {len(data)} bytes of digest {digest}; current is {pin.length} bytes of {pin.sha256}",
                 "another mirror; this one serves something else",
             )
-        manifest = self._read(data, publisher, keys, revoked)
+        manifest = self._read(data, digest, publisher, keys, revoked)
         body = manifest.body
         assert body is not None  # noqa: S101 - an envelope always holds one
         if pin is not None and body.version != pin.version:
@@ -321,7 +321,7 @@ class TrustedManifests:
         return manifest
 
     def _read(
-        self, data: bytes, publisher: str, keys: KeySet, revoked: frozenset[str] = frozenset()
+        self, data: bytes, digest: str, publisher: str, keys: KeySet, revoked: frozenset[str] = frozenset()
     ) -> VerifiedManifest:
         """Verify all that does not depend on the time: signatures, schema, whose it is and for whom."""
         what = _called(publisher)
@@ -334,7 +334,7 @@ class TrustedManifests:
         if (body.publisher or _OWN) != publisher:
             raise SchemaError(f"{what} says that its publisher is {body.publisher!r}")
         return VerifiedManifest(
-            digest=hashlib.sha256(data).hexdigest(),
+            digest=digest,
             length=len(data),
             signature="envelope",
             signed_by=tuple(key.key_id for key in signers),

@@ -1,6 +1,7 @@
 """One row of a catalogue or manifest → one candidate."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from oneiric.core._candidate import Candidate, CandidateSource
@@ -10,6 +11,7 @@ from oneiric.core.catalog._schema import (
     METADATA_FIELDS,
     REQUIRED,
     Check,
+    WrongValueError,
     nearest,
     plain_table,
     shown,
@@ -48,46 +50,89 @@ def candidate_from_row(
     """
     if not isinstance(row, Mapping):
         raise InvalidCandidateError("entry", f"must be a table, not {shown(row)}", where)
-    stated = _stated(row, where)
-    values: dict[str, Any] = {}
-    described: dict[str, Any] = {}
-    for name, value in stated.items():
-        if name == "metadata":
-            described = {**_checked(name, plain_table, value, where), **described}
-        elif name in METADATA_FIELDS:
-            known_as, check = METADATA_FIELDS[name]
-            described[known_as] = _checked(name, check, value, where)
-        else:
-            field, check = ALIASES.get(name) or (name, CANDIDATE_FIELDS[name])
-            values[field] = _checked(name, check, value, where)
-    if descriptors := [each for each in values.get("capabilities", ()) if not isinstance(each, str)]:
-        described["capability_descriptors"] = descriptors
-        names = (each if isinstance(each, str) else each["name"] for each in values["capabilities"])
-        values["capabilities"] = tuple(names)
+    values, described = _checked(row, where)
+    for name in REQUIRED:
+        if name not in values:
+            raise InvalidCandidateError(name, "is missing", where)
+    if "capabilities" in values:
+        _describe_capabilities(values, described)
+    if metadata:
+        described.update(metadata)
     try:
-        return Candidate(**values, source=source, origin=origin, metadata={**described, **(metadata or {})})
+        return Candidate(**values, source=source, origin=origin, metadata=MappingProxyType(described))
     except InvalidCandidateError as error:
         raise InvalidCandidateError(error.field, error.problem, where or error.where) from error
 
 
-def _stated(row: Mapping[str, object], where: str | None) -> dict[str, object]:
-    """Return the fields that have a value; refuse one that is unknown, missing, or stated under two names."""
-    stated = {name: value for name, value in row.items() if value is not None}
-    for name in row:
+def _checked(row: Mapping[str, object], where: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what goes to the candidate's fields, and what describes it."""
+    shape = tuple(row)
+    steps = _shapes.get(shape)
+    if steps is None:
+        steps = _new_shape(shape, where)
+    values: dict[str, Any] = {}
+    described: dict[str, Any] = {}
+    name = ""
+    try:
+        for name, place, known_as, check in steps:
+            value = row[name]
+            if value is None:
+                continue
+            if place == _FIELD:
+                values[known_as] = check(value)
+            elif place == _DESCRIPTION:
+                described[known_as] = check(value)
+            elif place == _TABLE:
+                described = check(value)
+            elif known_as in values:
+                raise WrongValueError(f"is stated twice: it is the earlier name of {known_as!r}")
+            else:
+                values[known_as] = check(value)
+    except ValueError as error:
+        raise InvalidCandidateError(name, str(error), where) from error
+    return values, described
+
+
+def _describe_capabilities(values: dict[str, Any], described: dict[str, Any]) -> None:
+    """Keep the names among the candidate's fields, and what else is said of them in its metadata."""
+    stated = values["capabilities"]
+    if descriptors := [each for each in stated if not isinstance(each, str)]:
+        described["capability_descriptors"] = descriptors
+        values["capabilities"] = tuple(each if isinstance(each, str) else each["name"] for each in stated)
+
+
+#: Where a value goes: the table of metadata first, so that the fields outrank it; earlier names last, so that it shows
+#: when a field is stated under both.
+_TABLE: Final = 0
+_FIELD: Final = 1
+_DESCRIPTION: Final = 2
+_EARLIER: Final = 3
+
+type _Step = tuple[str, int, str, Check]
+
+#: Names of a row, in its order → what is done with each. Rows of one file mostly have the same few shapes.
+_shapes: Final[dict[tuple[object, ...], tuple[_Step, ...]]] = {}
+_MOST_SHAPES: Final = 512
+
+
+def _new_shape(shape: tuple[Any, ...], where: str | None) -> tuple[_Step, ...]:
+    """Return what is done with rows of these names; refuse a name that is unknown."""
+    for name in shape:
         if name not in _FIELDS:
             field = str(name) if len(str(name)) <= 60 else shown(name)
             raise InvalidCandidateError(field, f"is unknown{nearest(name, dict.fromkeys(_FIELDS))}", where)
-    for name in REQUIRED:
-        if name not in stated:
-            raise InvalidCandidateError(name, "is missing", where)
-    for name, (field, _) in ALIASES.items():
-        if name in stated and field in stated:
-            raise InvalidCandidateError(name, f"is stated twice: it is the earlier name of {field!r}", where)
-    return stated
+    steps = tuple(sorted(map(_step, shape), key=lambda step: step[1]))
+    if len(_shapes) >= _MOST_SHAPES:
+        _shapes.clear()
+    _shapes[shape] = steps
+    return steps
 
 
-def _checked(name: str, check: Check, value: object, where: str | None) -> Any:
-    try:
-        return check(value)
-    except ValueError as error:
-        raise InvalidCandidateError(name, str(error), where) from error
+def _step(name: str) -> _Step:
+    if name == "metadata":
+        return name, _TABLE, name, plain_table
+    if name in METADATA_FIELDS:
+        return name, _DESCRIPTION, *METADATA_FIELDS[name]
+    if name in ALIASES:
+        return name, _EARLIER, *ALIASES[name]
+    return name, _FIELD, name, CANDIDATE_FIELDS[name]

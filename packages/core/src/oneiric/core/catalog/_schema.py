@@ -4,6 +4,7 @@ Local catalogues and remote manifests share it. Fields of a `Candidate` go there
 schema describes the candidate and goes to its metadata, under the name its domain reads.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -134,9 +135,13 @@ def nearest(name: object, names: Mapping[str, object]) -> str:
     return f": did you mean {near[0]!r}?" if near else f" (there are: {', '.join(sorted(names))})"
 
 
+#: What is kept as it is; most of what a table holds.
+_PLAIN: Final = frozenset({str, int, bool, type(None)})
+
+
 def plain(value: object, depth: int = MAX_DEPTH) -> Any:
     """Accept what JSON can say, and copy it."""
-    if value is None or isinstance(value, str | bool | int):
+    if type(value) in _PLAIN or isinstance(value, str | bool | int):
         return value
     if depth == 0:
         raise WrongValueError(f"must be nested at most {MAX_DEPTH} deep")
@@ -144,16 +149,19 @@ def plain(value: object, depth: int = MAX_DEPTH) -> Any:
         return value
     if isinstance(value, list | tuple):
         return [plain(each, depth - 1) for each in value]
-    if isinstance(value, Mapping):
-        if not all(isinstance(name, str) for name in value):
-            raise WrongValueError("must have strings for names")
-        return {name: plain(each, depth - 1) for name, each in value.items()}
+    if type(value) is dict or isinstance(value, Mapping):
+        copied = {}
+        for name, each in value.items():
+            if not isinstance(name, str):
+                raise WrongValueError("must have strings for names")
+            copied[name] = each if type(each) in _PLAIN else plain(each, depth - 1)
+        return copied
     raise WrongValueError(f"must hold strings, numbers, true, false, lists and tables, not {shown(value)}")
 
 
 def plain_table(value: object) -> dict[str, Any]:
     """Accept a table of what JSON can say."""
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise WrongValueError(f"must be a table, not {shown(value)}")
     copied: dict[str, Any] = plain(value)
     return copied
@@ -218,12 +226,15 @@ def needs(value: object) -> dict[str, Key[Any]]:
     return found
 
 
+_DIGEST = re.compile(r"[0-9A-Fa-f]{64}\Z")
+
+
 def digest(value: object) -> str:
     """Accept a SHA-256 digest in hexadecimal."""
-    stated = text(value).lower()
-    if len(stated) != 64 or not set(stated) <= set("0123456789abcdef"):
+    stated = text(value)
+    if _DIGEST.match(stated) is None:
         raise WrongValueError(f"must be 64 hexadecimal digits, not {shown(value)}")
-    return stated
+    return stated.lower()
 
 
 _texts = sequence(text)
@@ -253,6 +264,8 @@ _DESCRIPTOR: Final = table(
 
 
 def _capability(value: object) -> str | dict[str, Any]:
+    if isinstance(value, str):
+        return text(value)
     described: dict[str, Any] | None = _DESCRIPTOR(value) if isinstance(value, Mapping) else None
     return text(value) if described is None else described
 
