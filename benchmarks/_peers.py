@@ -6,9 +6,9 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-__all__ = ["PEERS", "Peer", "lookups", "missing", "swaps"]
+__all__ = ["PEERS", "Peer", "lookups", "manifests", "missing", "swaps"]
 
-PEERS: Final = ("svcs", "dishka", "dependency-injector", "wireup", "that-depends", "pluggy", "watchfiles")
+PEERS: Final = ("svcs", "dishka", "dependency-injector", "wireup", "that-depends", "pluggy", "watchfiles", "tuf")
 
 
 class Service:
@@ -51,6 +51,11 @@ def lookups() -> list[Peer]:
 def swaps() -> list[Peer]:
     """Return what comes nearest to a swap: replacing what a provider gives. No peer checks health or cleans up."""
     return _installed(_override)
+
+
+def manifests(count: int) -> list[Peer]:
+    """Return each installed peer's verification of signed metadata of *count* targets; none registers anything."""
+    return _installed(lambda: _tuf(count))
 
 
 def _installed(*makers: Callable[[], list[Peer]]) -> list[Peer]:
@@ -125,3 +130,25 @@ def _that_depends() -> list[Peer]:
         Peer("that_depends", "resolve_sync()", names, "that-depends resolve_sync()"),
         Peer("that_depends_awaited", "await resolve()", names, "that-depends await resolve()"),
     ]
+
+
+def _tuf(count: int) -> list[Peer]:
+    api, signer = import_module("tuf.api.metadata"), import_module("securesystemslib.signer")
+    key = signer.CryptoSigner.generate_ed25519()
+    targets = api.Targets()
+    for number in range(count):
+        hashes = {"sha256": f"{number:064x}"}
+        custom = {"domain": "adapter", "key": f"key-{number}", "provider": "acme", "factory": "shop.cache:Cache"}
+        targets.targets[f"{number}.whl"] = api.TargetFile(1000, hashes, f"{number}.whl", {"custom": custom})
+    root = api.Root()
+    root.add_key(key.public_key, "targets")
+    metadata = api.Metadata(targets)
+    metadata.sign(key)
+    data = metadata.to_bytes()
+
+    def run() -> object:
+        loaded = api.Metadata.from_bytes(data)
+        root.verify_delegate("targets", loaded.signed_bytes, loaded.signatures)
+        return loaded.signed.targets
+
+    return [Peer("tuf", "run()", {"run": run}, "python-tuf, verify and parse targets metadata")]

@@ -13,6 +13,7 @@ GROUPS: Final = {
     "resolve": "the hot reads, 10 to 10 000 keys, 1 to 100 candidates on the key",
     "explain": "an explanation asked for the first time, again, and as plain data",
     "registration": "10 000 candidates in one revision, their memory, many on one key",
+    "manifest": "a signed manifest of 1 000 and 10 000 entries, from bytes to registered candidates",
     "swap": "a swap that nobody is using",
     "load": "swaps under callers that hold the instance across an await",
     "store": "durable writes of a thousand callers at once, and the hot read of activity",
