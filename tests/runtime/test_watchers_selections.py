@@ -176,6 +176,15 @@ async def test_a_refusal_is_the_watchers_problem_and_leaves_its_bridge_alone(sys
         assert watcher.problem is None
 
 
+@pytest.mark.parametrize(("profile", "is_polled"), [("serverless", True), ("default", False)])
+async def test_the_serverless_profile_is_polled(system: System, profile: str, is_polled: bool) -> None:
+    system.write(f"profile: {{name: {profile}}}")
+    await system.reloader.reload()
+
+    async with system.lifecycle, watch_config(system.reloader, poll_interval=3600) as watch:
+        assert (watch.mode == "poll") is is_polled
+
+
 async def test_stopping_twice_and_starting_twice_are_harmless(system: System) -> None:
     watch = watch_config(system.reloader)
     watcher = ServiceConfigWatcher(Bridge("service"), reloader=system.reloader, watcher=watch)

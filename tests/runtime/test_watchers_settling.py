@@ -77,6 +77,13 @@ def test_touching_a_file_does_not_close_it(settling: Settling) -> None:
     assert settling.wait(look("half"), 0.5, 0.5) == pytest.approx(2.0)
 
 
+def test_touching_a_replaced_file_leaves_it_complete(settling: Settling) -> None:
+    settling.note(FILE, "replaced", 0.0)
+    settling.note(FILE, "touched", 0.001)
+
+    assert settling.wait(look("new"), 0.0, 0.001) == 0
+
+
 @pytest.mark.parametrize("gone", [look(None), look("empty", size=0)], ids=["missing", "emptied"])
 def test_a_missing_or_emptied_file_is_taken_for_one_being_written(settling: Settling, gone: Look) -> None:
     settling.note(FILE, "written", 0.0)

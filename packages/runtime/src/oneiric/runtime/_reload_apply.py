@@ -60,7 +60,8 @@ class Applier:
                     told = True
                     await self._tell(new)
             except BaseException as error:
-                self._resolver.apply(policy=policy)
+                if self._resolver.policy is not policy:
+                    self._resolver.apply(policy=policy)
                 put_back_settings()
                 problems = await _unbroken(self._put_back(observed, old, new, told=told))
                 for problem in problems:

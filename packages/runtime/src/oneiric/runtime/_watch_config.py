@@ -104,7 +104,8 @@ class ConfigWatcher:
         self._is_looking = False
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._holders: set[int] = set()
+        self._holders: dict[int, object] = {}
+        self._turn = asyncio.Lock()
         self.problem: str | None = None
 
     @property
@@ -132,32 +133,36 @@ class ConfigWatcher:
 
     async def hold(self, holder: object) -> None:
         """Make sure the watch runs until *holder* lets go of it; several may share one."""
-        self._holders.add(id(holder))
-        if self._task is not None:
-            return
-        self._source = self._opened()
-        self._settling = Settling(*self._settle)
-        try:
-            began = asyncio.get_running_loop().time()
-            self._settling.announced(await self._look(), began)
-        except BaseException:
-            self._source.close()
-            self._holders.discard(id(holder))
-            raise
-        if self._task is None:  # nobody else has begun meanwhile
-            self._task = asyncio.create_task(self._run(), name=f"oneiric.{self.name}")
+        async with self._turn:
+            if self._task is None:
+                await self._begin()
+            self._holders[id(holder)] = holder
 
     async def let_go(self, holder: object) -> None:
         """End when nobody else holds the watch; a call of *on_change* under way is cancelled."""
-        self._holders.discard(id(holder))
-        task = self._task
-        if self._holders or task is None:
-            return
-        self._task = None
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait((task,))
-        self._source.close()
+        async with self._turn:
+            self._holders.pop(id(holder), None)
+            task = self._task
+            if self._holders or task is None:
+                return
+            self._task = None
+            task.cancel()
+            try:
+                await asyncio.wait((task,))
+            finally:
+                self._source.close()
+
+    async def _begin(self) -> None:
+        self.problem = None
+        self._source = self._opened()
+        self._settling = Settling(*self._settle)
+        began = asyncio.get_running_loop().time()
+        try:
+            self._settling.announced(await self._look(), began)
+        except BaseException:
+            self._source.close()
+            raise
+        self._task = asyncio.create_task(self._run(), name=f"oneiric.{self.name}")
 
     async def __aenter__(self) -> Self:
         await self.start()

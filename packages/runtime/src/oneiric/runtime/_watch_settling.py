@@ -54,8 +54,8 @@ class Settling:
     def note(self, entry: str, sign: Sign, now: float) -> None:
         """Take in what was noticed of a directory entry."""
         before = self._notes.get(entry)
-        if sign == "touched" and before is not None and before.sign == "writing":
-            sign = "writing"  # its mode or time was changed, and the writer still has it open
+        if sign == "touched" and before is not None:
+            sign = before.sign  # its mode or time was changed: it is as open or as complete as it was
         self._notes[entry] = _Note(sign, now)
 
     @property

@@ -42,9 +42,11 @@ def watch_config(reloader: ConfigReloader, *, mode: WatchMode = "auto", poll_int
 
     Args:
         reloader: Knows what to watch.
-        mode: How; ``"poll"`` where the system may be suspended at any moment, as serverless platforms do.
+        mode: How; ``"auto"`` polls under the profile ``serverless``.
         poll_interval: Seconds between two looks when polling.
     """
+    if mode == "auto" and reloader.loaded.settings.profile.name == "serverless":
+        mode = "poll"
     return ConfigWatcher(
         lambda: reloader.paths,
         lambda: reloader.reload(by="watcher"),
