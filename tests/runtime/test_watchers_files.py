@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -29,14 +30,32 @@ def test_in_a_directory_the_files_that_look_like_settings_count(tmp_path: Path) 
 
 
 def test_a_second_write_within_the_grain_of_the_clock_is_seen(tmp_path: Path) -> None:
-    file, found = tmp_path / "app.yml", scanner(tmp_path)
+    file, now = tmp_path / "app.yml", time.time_ns()
+
+    def coarse(descriptor: int) -> os.stat_result:
+        return os.stat_result(list(os.fstat(descriptor))[:10], {"st_mtime_ns": now, "st_ctime_ns": now})
+
+    found = Scanner(lambda: [file], SUFFIXES, stat=coarse)
     file.write_text("a")
-    stamp = file.stat()
     before = digests(found)
-
     file.write_text("b")
-    os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
 
+    assert digests(found) != before
+
+
+def test_a_file_that_is_as_it_was_long_ago_is_not_read_again(tmp_path: Path) -> None:
+    file, then = tmp_path / "app.yml", time.time_ns() - 10_000_000_000
+
+    def old(descriptor: int) -> os.stat_result:
+        return os.stat_result(list(os.fstat(descriptor))[:10], {"st_mtime_ns": then, "st_ctime_ns": then})
+
+    found = Scanner(lambda: [file], SUFFIXES, stat=old)
+    file.write_text("a")
+    before = digests(found)
+    file.write_text("b")
+
+    assert digests(found) == before
+    file.write_text("longer")
     assert digests(found) != before
 
 

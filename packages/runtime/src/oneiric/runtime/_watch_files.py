@@ -65,10 +65,18 @@ class Scanner:
         paths_of: The files and directories to look at; asked at each look. In a directory every file counts that
             has one of *suffixes* and does not begin with a dot.
         suffixes: Endings of the files that count in a directory, with their dot, in lower case.
+        stat: What the system knows of an open file.
     """
 
-    def __init__(self, paths_of: Callable[[], Iterable[str | os.PathLike[str]]], suffixes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        paths_of: Callable[[], Iterable[str | os.PathLike[str]]],
+        suffixes: Sequence[str],
+        *,
+        stat: Callable[[int], os.stat_result] = os.fstat,
+    ) -> None:
         self._paths_of = paths_of
+        self._stat = stat
         self._suffixes = tuple(suffixes)
         #: Of the last look and of this one: file → its stamp and digest, where that is certain.
         self._known: dict[str, tuple[Stamp, str]] = {}
@@ -126,7 +134,7 @@ class Scanner:
             return FileState(way=entries)
         try:
             with open(way.end, "rb") as file:
-                found = os.fstat(file.fileno())
+                found = self._stat(file.fileno())
                 digest = self._digest(way.end, _stamp(found), file.read)
         except FileNotFoundError:
             return FileState(way=entries)
