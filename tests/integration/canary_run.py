@@ -18,14 +18,16 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
-from oneiric.app import App
+from oneiric.app import App, OrchestrateOptions, RunningSystem
 from oneiric.core.errors import OneiricError
 from oneiric.core.resolution import Candidate
+from oneiric.runtime.control import ControlClient, control_socket_path
 from oneiric.runtime.logging import get_logger, shutdown_logging
-from oneiric.runtime.reload import ConfigReloader
-from oneiric.runtime.secrets import REDACTOR, LifecycleUsers, SecretsHook
-from oneiric.runtime.settings import ProviderSettings, describe, explain_setting, load_settings
+from oneiric.runtime.secrets import REDACTOR, SecretsHook
+from oneiric.runtime.settings import describe, explain_setting
 
 PARTS = '''
 from base64 import b64encode
@@ -113,6 +115,10 @@ provider = "file"
 inline = {{ inline = "{inline}" }}
 [adapters.provider_settings.file]
 path = "{directory}/secrets.json"
+[profile]
+watchers_enabled = false
+[http]
+port = 0
 [http.auth]
 hmac_keys = {{ main = "{hmac}" }}
 [remote.auth]
@@ -191,8 +197,7 @@ def write_settings(directory: Path, canaries: dict[str, str], form: str, more: s
     return path
 
 
-@asynccontextmanager
-async def system(config: Path) -> AsyncIterator[tuple[App, SecretsHook, ProviderSettings]]:
+def application(config: Path) -> App:
     app = App.open(config)
     for provider in PROVIDERS:
         factory = "Pay" if provider == "good" else provider.capitalize()
@@ -202,19 +207,22 @@ async def system(config: Path) -> AsyncIterator[tuple[App, SecretsHook, Provider
                 factory=f"canary_parts:{factory}", settings_model="canary_parts:PaySettings",
             )
         )  # fmt: skip
-    async with app:
-        provider_settings = app.lifecycle.settings_for
-        assert isinstance(provider_settings, ProviderSettings)
-        hook = getattr(app, "secrets", None)
-        if hook is None:
-            section = app.settings.secrets
-            hook = SecretsHook(
-                section,
-                source=lambda: app.lifecycle.lease(section.domain, section.key, provider=section.provider),
-                users=LifecycleUsers(app.lifecycle, provider_settings),
-            )
-            provider_settings.secrets = hook
-        yield app, hook, provider_settings
+    return app
+
+
+@asynccontextmanager
+async def running(app: App) -> AsyncIterator[RunningSystem]:
+    """Run it as a process of its own does: with state files, a control socket and a server."""
+    ready: asyncio.Future[RunningSystem] = asyncio.get_running_loop().create_future()
+    system = RunningSystem(app, OrchestrateOptions(handle_signals=False, on_ready=ready.set_result))
+    task = asyncio.create_task(system.run())
+    first: list[asyncio.Future[Any]] = [task, ready]
+    await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        yield system
+    finally:
+        system.stop()
+        await task
 
 
 async def use_and_fail(run: Run, app: App) -> None:
@@ -255,9 +263,7 @@ async def rotate(run: Run, hook: SecretsHook, canaries: dict[str, str]) -> None:
     put_secrets(run.directory, **canaries)
 
 
-async def configure(
-    run: Run, app: App, provider_settings: ProviderSettings, canaries: dict[str, str], form: str
-) -> None:
+async def configure(run: Run, app: App, canaries: dict[str, str], form: str) -> None:
     loaded, candidates = app.loaded, app.resolver.list_active("service")
     run.tell("loaded", loaded, *describe(loaded, show_defaults=True, candidates=candidates))
     for key in ("services.provider_settings.good.token", "secrets.inline", "http.auth", "remote.auth.token"):
@@ -271,27 +277,49 @@ async def configure(
         f"[app]\nname = '{canaries['file']}",
         f"[remote.auth]\ntoken2 = '{canaries['remote']}'",
     )
-    reloader = ConfigReloader(
-        loaded, lambda: load_settings(config), resolver=app.resolver, lifecycle=app.lifecycle,
-        provider_settings=provider_settings,
-    )  # fmt: skip
     config = run.directory / "oneiric.toml"
     for more in broken:
         text = config.read_text()
         config.write_text(
             text.replace(more.partition("\n")[0], more) if more.partition("\n")[0] in text else text + more
         )
-        result = await reloader.reload()
+        result = await app.reload()
         assert not result.accepted, result
-        run.tell("reload", result, reloader.versions, result.plan)
+        run.tell("reload", result, app.reloader.versions, result.plan)
         config.write_text(text)
     write_settings(run.directory, canaries | {"provider_setting": canaries["rotated"]}, form)
-    run.tell("reload", reloader.plan(), await reloader.reload())
+    run.tell("reload", app.reloader.plan(), await app.reload())
     write_settings(run.directory, canaries, form, '[services.selections]\npay = "sick"\n')
-    run.tell("plan", reloader.plan())
-    result = await reloader.reload()
+    run.tell("plan", app.reloader.plan())
+    result = await app.reload()
     assert not result.accepted, result
-    run.tell("reload", result, reloader.versions)
+    run.tell("reload", result, app.reloader.versions)
+
+
+async def ask(run: Run, app: App, port: int) -> None:
+    """Ask the control socket and the server whatever they answer."""
+    assert app.state_dir is not None
+    client = ControlClient(control_socket_path(app.state_dir))
+    slot = {"domain": "service", "key": "pay"}
+
+    async def call(operation: str, **fields: Any) -> None:
+        run.tell(operation, await asyncio.to_thread(client.call, operation, **fields))
+
+    for operation in ("status", "components", "decisions", "health", "activity", "config_plan", "supervisor_info"):
+        await call(operation)
+    await call("explain", **slot, why_not="bad")
+    await call("probe", **slot)
+    await call("secrets_rotate", keys=["db/password"])
+    for provider in ("bad", "refused"):
+        await run.expect(provider, partial(asyncio.to_thread, client.call, "swap", **slot, provider=provider))
+    await call("pause", **slot, note="for the night")
+    for path in ("/metrics", "/healthz", "/readyz", "/api/v1/status", "/nothing?token=x"):
+        try:
+            with await asyncio.to_thread(urlopen, f"http://127.0.0.1:{port}{path}") as response:
+                run.tell(path, await asyncio.to_thread(response.read))
+        except HTTPError as refused:
+            with refused:
+                run.tell(path, refused.read())
 
 
 async def main(directory: Path, form: str, *, forget: bool) -> None:
@@ -302,16 +330,20 @@ async def main(directory: Path, form: str, *, forget: bool) -> None:
     sys.path.insert(0, str(directory))
     put_secrets(directory, **canaries)
     run = Run(directory)
-    async with system(write_settings(directory, canaries, form)) as (app, hook, provider_settings):
+    app = application(write_settings(directory, canaries, form))
+    async with running(app) as system:
         if forget:
             REDACTOR.max_secrets = 0
             REDACTOR.add()
         events: list[object] = []
         app.lifecycle.observe(events.append)
         await use_and_fail(run, app)
-        await rotate(run, hook, canaries)
-        await configure(run, app, provider_settings, canaries, form)
-        run.tell("all", app, app.lifecycle, provider_settings, REDACTOR, hook, *app.lifecycle.all_statuses(), *events)
+        await rotate(run, app.secrets, canaries)
+        await configure(run, app, canaries, form)
+        assert system.http is not None
+        await ask(run, app, system.http.port or 0)
+        run.tell("all", app, app.lifecycle, app.provider_settings, REDACTOR, app.secrets, system, *events)
+        run.tell("statuses", *app.lifecycle.all_statuses())
         app.lifecycle.get_instance("service", "pay").fault = "cleanup"
     shutdown_logging()
 

@@ -242,7 +242,7 @@ class App:
         if self._was_entered:
             raise LifecycleError("an App is entered once", "App.open() for another one")
         self._was_entered = True
-        configure_logging(self.settings.logging, app=self.settings.app, redact=REDACTOR.mask)
+        configure_logging(self.settings.logging, app=self.settings.app)
         for problem in self.report.errors:
             get_logger("oneiric.app").warning("left-out", reason=str(problem))
         async with AsyncExitStack() as stack:
