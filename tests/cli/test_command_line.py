@@ -213,6 +213,7 @@ def test_help_loads_no_command_and_nothing_below_the_command_line() -> None:
         "oneiric.cli._main",
         "oneiric.cli._options",
         "oneiric.cli._output",
+        "oneiric.cli._table",
     }
     assert not loaded & {"pydantic", "rich", "asyncio"}
 

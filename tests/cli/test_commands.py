@@ -2,22 +2,13 @@
 
 import json
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
+from tests.cli.documents import check
 
 GOLDEN = Path(__file__).parent / "golden"
-
-
-def check(command: str, text: str) -> Any:
-    """Read exactly one document and hold it against the schema that is published for the command."""
-    document = json.loads(text)
-    schema = json.loads(files("oneiric.cli").joinpath(f"schemas/{command}.json").read_text(encoding="utf-8"))
-    jsonschema.validate(document, schema)
-    return document
 
 
 TRANSCRIPTS = {

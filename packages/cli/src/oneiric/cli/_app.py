@@ -1,6 +1,7 @@
 """The parser: root options, the table of commands, and the modules they live in, loaded when called."""
 
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Annotated, Any, Final, cast
 
@@ -9,17 +10,9 @@ import typer.core
 import typer.main
 
 from oneiric.cli._options import RootOptions
+from oneiric.cli._table import COMMANDS, GROUPS
 
 __all__ = ["command_line"]
-
-#: Command → the line about it in the help, which no module has to be loaded for.
-COMMANDS: Final = {
-    "demo": "Swap a cache under load and count what is lost: nothing.",
-    "list": "List what is active.",
-    "explain": "Explain why a key resolves as it does.",
-    "status": "Show what is configured and what it resolves to.",
-    "plugins": "Show what discovery found, and what it left out and why.",
-}
 
 _QUIET_TYPER: Final[dict[str, Any]] = {
     "pretty_exceptions_enable": False,
@@ -102,27 +95,48 @@ def _root(  # noqa: PLR0917 - typer's way to declare options
 class _CommandTable(_Text, typer.core.TyperGroup):
     """A group that knows its commands by name and loads one when it is called."""
 
+    #: Command → the line about it; and the package of their modules.
+    table: Mapping[str, str] = COMMANDS
+    package = "oneiric.cli.commands"
+
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self._root_params = list(self.params)
-        self.commands = cast("Any", dict.fromkeys(COMMANDS))  # names only: they are what a typo is held against
+        self.commands = cast("Any", dict.fromkeys(self.table))  # names only: they are what a typo is held against
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's port
-        return list(COMMANDS)
+        return list(self.table)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - typer's port
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.table:
             return None
-        module = import_module(f"oneiric.cli.commands.{cmd_name}")
+        if self.table is COMMANDS and cmd_name in GROUPS:
+            return _Subcommands(cmd_name, self._root_params)
+        module = import_module(f"{self.package}.{cmd_name.replace('-', '_')}")
         single = typer.Typer(add_completion=False, **_QUIET_TYPER)
-        single.command(cmd_name, cls=_Command, help=COMMANDS[cmd_name])(module.command)
+        single.command(cmd_name, cls=_Command, help=self.table[cmd_name])(module.command)
         command = typer.main.get_command(single)
         command.params.extend(self._root_params)
         return command
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's port
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(self.table.items()))
+
+
+class _Subcommands(_CommandTable):
+    """The commands of a group, such as ``config``; called alone it prints its help."""
+
+    def __init__(self, name: str, root_params: list[Any]) -> None:
+        self.table = GROUPS[name]
+        self.package = f"{_CommandTable.package}.{name}"
+        settings = _QUIET_TYPER["context_settings"]
+        super().__init__(
+            name=name, help=COMMANDS[name], params=root_params, rich_markup_mode=None, context_settings=settings
+        )
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args or ["--help"])
 
 
 def command_line() -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
-__all__ = ["Result", "Style", "json_text", "printable", "table"]
+__all__ = ["Result", "Style", "compact", "json_text", "make_stdio_safe", "printable", "table", "write"]
 
 _CODES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 
@@ -59,6 +59,17 @@ def json_text(document: Any) -> str:
     import json  # noqa: PLC0415 - text output never pays for it
 
     return json.dumps(document, indent=2) + "\n"
+
+
+def compact(value: object) -> str:
+    """Return a setting's value in one line: text as it is, anything else as JSON."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return "-"
+    import json  # noqa: PLC0415 - as above
+
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def printable(text: object) -> str:

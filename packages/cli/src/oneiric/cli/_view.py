@@ -42,6 +42,17 @@ class View:
     loaded: "LoadedSettings | None"
 
     @property
+    def settings(self) -> "LoadedSettings":
+        """The settings, for a command that asked for them.
+
+        Raises:
+            LookupError: It did not.
+        """
+        if self.loaded is None:
+            raise LookupError("this command did not ask for settings")
+        return self.loaded
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What is worth knowing beside any answer: that something was left out."""
         left_out = len(self.report.errors)
@@ -63,19 +74,21 @@ def options_of(context: typer.Context) -> RootOptions:
     return options
 
 
-def view_of(context: typer.Context, *, load_plugins: bool = False) -> View:
+def view_of(context: typer.Context, *, load_plugins: bool = False, needs_settings: bool = False) -> View:
     """Discover what is installed and apply what is configured.
 
     Args:
         context: The call.
         load_plugins: Also load plugins written as code, whatever the settings say.
+        needs_settings: Load the settings also where nothing is configured, so that `View.settings` is there.
 
     Raises:
         ConfigurationError: The settings, or ``ONEIRIC_STACK_ORDER``, are wrong.
         LoadError: A module of ``--import`` cannot be imported.
     """
     options = options_of(context)
-    loaded = _load_settings(options) if _is_configured(options, os.environ) else None
+    is_wanted = needs_settings or _is_configured(options, os.environ)
+    loaded = _load_settings(options) if is_wanted else None
     if loaded is None:
         resolver = Resolver()
         report = discover(resolver, plugins=load_plugins)

@@ -1,0 +1,102 @@
+"""The running system, if there is one: found by the control socket in the state directory of the settings.
+
+A command that reports or changes a running system comes here first. Whether nothing running is an error or a reason
+to look at the stores is the command's own decision; a system that is there and does not answer is an error for all.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from oneiric.core.errors import InactiveError
+
+if TYPE_CHECKING:
+    from oneiric.cli._options import RootOptions
+    from oneiric.runtime.control import ControlClient
+    from oneiric.runtime.settings import LoadedSettings
+
+__all__ = ["Place", "caller", "place_of"]
+
+#: A swap may wait for an activation, a health check, hooks and a drain, each with its own deadline in the system.
+_LONGEST_SECONDS: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a system of these settings runs, if it does.
+
+    Attributes:
+        loaded: The settings.
+    """
+
+    loaded: "LoadedSettings"
+
+    @property
+    def state_dir(self) -> Path:
+        """Its state directory; need not exist."""
+        return self.loaded.settings.state_dir
+
+    def client(self) -> "ControlClient":
+        """Return what calls it."""
+        from oneiric.runtime.control import ControlClient, control_socket_path  # noqa: PLC0415 - only who asks
+
+        return ControlClient(control_socket_path(self.state_dir), timeout_seconds=_LONGEST_SECONDS)
+
+    def ask(self, operation: str, **fields: Any) -> dict[str, Any]:
+        """Return the running system's answer.
+
+        Raises:
+            InactiveError: Nothing runs there.
+            OneiricError: What the running system answered, or that it does not.
+        """
+        try:
+            return self.client().call(operation, **fields)
+        except InactiveError as error:
+            if _is_an_answer(error):
+                raise
+            raise self.nothing() from error
+
+    def ask_if_running(self, operation: str, **fields: Any) -> dict[str, Any] | None:
+        """Return the running system's answer; None when nothing runs.
+
+        Raises:
+            OneiricError: What the running system answered, or that it does not.
+        """
+        try:
+            return self.client().call(operation, **fields)
+        except InactiveError as error:
+            if _is_an_answer(error):
+                raise
+            return None
+
+    def nothing(self) -> InactiveError:
+        """Return the error that nothing runs here."""
+        return InactiveError(f"nothing is running: nobody listens in {self.state_dir}", "oneiric orchestrate")
+
+
+def place_of(options: "RootOptions") -> Place:
+    """Return where a system of the settings that a command was given would run.
+
+    Raises:
+        ConfigurationError: The settings are wrong.
+    """
+    from oneiric.runtime.settings import load_settings  # noqa: PLC0415 - loads pydantic
+
+    return Place(load_settings(options.config, profile=options.profile))
+
+
+def caller() -> str:
+    """Return who changes something, for the journal and the store: the user's name."""
+    import getpass  # noqa: PLC0415 - only who changes something
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without an entry
+        import os  # noqa: PLC0415 - as above
+
+        return f"uid {os.getuid()}"
+
+
+def _is_an_answer(error: InactiveError) -> bool:
+    """Whether the system said it, such as of a provider that is not open, and not that nobody listens."""
+    return error.__cause__ is None

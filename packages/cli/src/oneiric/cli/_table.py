@@ -1,0 +1,25 @@
+"""Every command and the line about it in the help, which no module has to be loaded for."""
+
+from typing import Final
+
+__all__ = ["COMMANDS", "GROUPS"]
+
+#: Command, or group of commands, in the order of the help.
+COMMANDS: Final = {
+    "demo": "Swap a cache under load and count what is lost: nothing.",
+    "list": "List what is active.",
+    "explain": "Explain why a key resolves as it does.",
+    "status": "Show what is configured and what it resolves to.",
+    "plugins": "Show what discovery found, and what it left out and why.",
+    "config": "Show, explain and check the settings.",
+}
+
+#: Group → its commands. Each is a module in the package of the group's name.
+GROUPS: Final = {
+    "config": {
+        "show": "Show the settings, and where each of them comes from.",
+        "explain": "Explain one setting: its value, where that comes from, and what else it could be.",
+        "validate": "Check the settings, and those of every provider that is configured.",
+        "plan": "Show what a reload would change, and which keys it would swap.",
+    },
+}

@@ -1,0 +1,1 @@
+"""``oneiric config``: one module a command; imported when the command is called."""
