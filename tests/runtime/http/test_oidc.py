@@ -210,6 +210,16 @@ async def test_keys_are_fetched_once_and_again_when_the_provider_rotates_them() 
         assert await keys.fitting("one", "RSA", "RS256") == []
 
 
+async def test_a_key_is_used_as_the_kind_it_is_and_for_what_it_states() -> None:
+    async with provider() as at:
+        at.keys += [public(OTHER_KEY, "enc", use="enc"), public(OTHER_KEY, "ps", alg="PS256")]
+        keys = ProviderKeys(at.issuer, f"{at.issuer}/keys")
+
+        assert [key.key_id for key in await keys.fitting(None, "RSA", "RS256")] == ["one"]
+        for key_id, key_type, algorithm in (("one", "EC", "ES256"), ("two", "RSA", "RS256"), ("enc", "RSA", "RS256")):
+            assert await keys.fitting(key_id, key_type, algorithm) == []
+
+
 async def test_forged_key_ids_do_not_flood_the_provider() -> None:
     clock = DrivenClock(100.0)
     async with provider() as at:
