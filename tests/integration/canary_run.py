@@ -23,6 +23,7 @@ from urllib.request import urlopen
 
 from oneiric.app import App, OrchestrateOptions, RunningSystem
 from oneiric.core.errors import OneiricError
+from oneiric.core.events import Bound
 from oneiric.core.resolution import Candidate
 from oneiric.runtime.control import ControlClient, control_socket_path
 from oneiric.runtime.logging import get_logger, shutdown_logging
@@ -117,6 +118,11 @@ inline = {{ inline = "{inline}" }}
 path = "{directory}/secrets.json"
 [profile]
 watchers_enabled = false
+[runtime_supervisor]
+poll_interval = 0.1
+[services.selections]
+ill = "good"
+{selected}
 [http]
 port = 0
 [http.auth]
@@ -189,21 +195,27 @@ def put_secrets(directory: Path, **secrets: str) -> None:
     path.write_text(json.dumps({"db": {"password": secrets["file"]}, "other": secrets["rotated"]}))
 
 
-def write_settings(directory: Path, canaries: dict[str, str], form: str, more: str = "") -> Path:
+def write_settings(directory: Path, canaries: dict[str, str], form: str, selected: str = "") -> Path:
     services = "".join(SERVICE.format(provider=name, **canaries) for name in PROVIDERS)
-    values = {**canaries, "directory": directory, "emit_json": str(form == "json").lower(), "services": services}
+    values = {
+        **canaries,
+        "directory": directory,
+        "emit_json": str(form == "json").lower(),
+        "services": services,
+        "selected": selected,
+    }
     path = directory / "oneiric.toml"
-    path.write_text(SETTINGS.format(**values) + more)
+    path.write_text(SETTINGS.format(**values))
     return path
 
 
 def application(config: Path) -> App:
     app = App.open(config)
-    for provider in PROVIDERS:
+    for key, provider in (*(("pay", provider) for provider in PROVIDERS), ("ill", "good")):
         factory = "Pay" if provider == "good" else provider.capitalize()
         app.resolver.register(
             Candidate(
-                domain="service", key="pay", provider=provider, opt_in=provider != "good",
+                domain="service", key=key, provider=provider, opt_in=provider != "good",
                 factory=f"canary_parts:{factory}", settings_model="canary_parts:PaySettings",
             )
         )  # fmt: skip
@@ -249,6 +261,23 @@ async def use_and_fail(run: Run, app: App) -> None:
     log.info(f"in the message {instance.shown()}")
 
 
+async def fall_ill(run: Run, app: App, system: RunningSystem) -> None:
+    """Let a supervised service fail, and wait until it was restarted."""
+    assert system.supervisor is not None
+    restarted = asyncio.Event()
+    before = app.lifecycle.get_status("service", "ill").generation
+
+    def watch(event: object) -> None:
+        if isinstance(event, Bound) and event.key == "ill" and event.generation > before:
+            restarted.set()
+
+    stop = app.lifecycle.observe(watch)
+    app.lifecycle.get_instance("service", "ill").fault = "health"
+    await asyncio.wait_for(restarted.wait(), 30)
+    stop()
+    run.tell("supervisor", system.supervisor.info())
+
+
 async def rotate(run: Run, hook: SecretsHook, canaries: dict[str, str]) -> None:
     put_secrets(run.directory, file=canaries["rotated"], rotated=canaries["file"])
     run.tell("rotation", await hook.rotate(by="ada"), hook.info())
@@ -289,7 +318,7 @@ async def configure(run: Run, app: App, canaries: dict[str, str], form: str) -> 
         config.write_text(text)
     write_settings(run.directory, canaries | {"provider_setting": canaries["rotated"]}, form)
     run.tell("reload", app.reloader.plan(), await app.reload())
-    write_settings(run.directory, canaries, form, '[services.selections]\npay = "sick"\n')
+    write_settings(run.directory, canaries, form, 'pay = "sick"')
     run.tell("plan", app.reloader.plan())
     result = await app.reload()
     assert not result.accepted, result
@@ -338,6 +367,7 @@ async def main(directory: Path, form: str, *, forget: bool) -> None:
         events: list[object] = []
         app.lifecycle.observe(events.append)
         await use_and_fail(run, app)
+        await fall_ill(run, app, system)
         await rotate(run, app.secrets, canaries)
         await configure(run, app, canaries, form)
         assert system.http is not None
