@@ -144,6 +144,21 @@ async def test_an_invalidated_secret_is_fetched_again_also_by_those_who_wait_for
     assert (await hook.get("a")).reveal() == "new"
 
 
+async def test_an_error_from_before_an_invalidation_is_nobodys() -> None:
+    vault = Vault(a="value")
+    vault.gate, vault.error = asyncio.Event(), UnavailableError("sealed")
+    hook = hook_of(vault)
+    reading = asyncio.create_task(hook.get("a"))
+    await turns()
+    hook.invalidate()
+    gate, vault.gate = vault.gate, None
+    gate.set()
+    await turns(1)
+    vault.error = None
+
+    assert (await reading).reveal() == "value"
+
+
 async def test_invalidating_counts_what_was_held() -> None:
     hook = hook_of(Vault(a="1", b="2", c="3"))
     await hook.prefetch(["a", "b", "c"])
@@ -496,9 +511,24 @@ def test_the_refresh_rotates_each_interval_and_outlives_failures() -> None:
     assert [round(at) for at, _ in seen] == pytest.approx([54, 120, 180], abs=2)
 
 
-async def test_without_an_interval_nothing_is_refreshed() -> None:
-    refresh = SecretsRefresh(hook_of(Vault()))
+def test_without_an_interval_nothing_is_refreshed_until_new_settings_bring_one() -> None:
+    clock = DrivenClock()
 
-    await refresh.start()
-    assert len(asyncio.all_tasks()) == 1
-    await refresh.stop()
+    async def scenario() -> None:
+        hook = hook_of(Vault(a="1"), clock)
+        refresh = SecretsRefresh(hook, jitter=lambda: 0.5)
+        await refresh.start()
+        await asyncio.sleep(100_000)
+        assert hook.info().last_rotation is None
+        hook.update(section(refresh_interval=60))
+        await asyncio.sleep(30)
+        hook.update(section(refresh_interval=60, cache_ttl_seconds=5))
+        await asyncio.sleep(31)
+        first = hook.info().last_rotation
+        assert first is not None
+        hook.update(section())
+        await asyncio.sleep(100_000)
+        assert hook.info().last_rotation is first
+        await refresh.stop()
+
+    run_driven(scenario(), clock)

@@ -14,6 +14,8 @@ __all__ = ["SecretsRefresh"]
 
 
 class _Rotates(Protocol):
+    updated: asyncio.Event
+
     @property
     def settings(self) -> SecretsConfiguration: ...
 
@@ -26,7 +28,8 @@ class SecretsRefresh:
     """A part of the orchestrator: rotates every secret in use each ``secrets.refresh_interval``, a tenth more or less.
 
     The tenth keeps the instances of one service from asking their secret manager in step. A rotation that fails is
-    logged and tried again at the next round; without an interval nothing runs.
+    logged and tried again at the next round. Another interval holds from the moment new settings are in force; without
+    one nothing is rotated.
 
     Args:
         hook: The hook.
@@ -42,7 +45,7 @@ class SecretsRefresh:
 
     async def start(self) -> None:
         """Begin; the first round comes after an interval."""
-        if self._task is None and self._hook.settings.refresh_interval is not None:
+        if self._task is None:
             self._task = asyncio.create_task(self._run(), name="refresh of secrets")
 
     async def stop(self) -> None:
@@ -53,9 +56,14 @@ class SecretsRefresh:
             await asyncio.wait([task])
 
     async def _run(self) -> None:
-        while (interval := self._hook.settings.refresh_interval) is not None:
-            await asyncio.sleep(interval * (0.9 + 0.2 * self._jitter()))
-            await self._round()
+        while True:
+            interval = self._hook.settings.refresh_interval
+            try:
+                async with asyncio.timeout(None if interval is None else interval * (0.9 + 0.2 * self._jitter())):
+                    while self._hook.settings.refresh_interval == interval:
+                        await self._hook.updated.wait()
+            except TimeoutError:
+                await self._round()
 
     async def _round(self) -> None:
         failed: dict[str, object]

@@ -93,6 +93,8 @@ class SecretsHook:
         self._listeners: dict[object, Callable[[RotationReport], object]] = {}
         #: Whom a rotation replaces.
         self.users: SecretUsers = users or NoUsers()
+        #: Set, and replaced by another, when other settings are put in force.
+        self.updated = asyncio.Event()
         self._redactor.add(*settings.inline.values())
 
     @property
@@ -108,6 +110,8 @@ class SecretsHook:
         before, self._settings = self._settings, settings
         self._redactor.add(*settings.inline.values())
         self._memory.ttl_seconds = settings.cache_ttl_seconds
+        self.updated.set()
+        self.updated = asyncio.Event()
         if (before.domain, before.key, before.provider) != (settings.domain, settings.key, settings.provider):
             self.invalidate()
         ids = {*before.inline, *settings.inline}
@@ -126,9 +130,13 @@ class SecretsHook:
             if found is None:
                 flight = self._flights.get(secret_id) or self._take_off(secret_id)
                 # One who stops waiting does not stop the others.
-                found = await asyncio.shield(flight.task)
-                if flight.is_stale:
-                    continue  # invalidated meanwhile: what arrived may be the old value
+                try:
+                    found = await asyncio.shield(flight.task)
+                except OneiricError:
+                    if not flight.is_stale:
+                        raise
+                if found is None or flight.is_stale:
+                    continue  # invalidated meanwhile: what arrived may be the old value, or an error of then
             self._memory.give(secret_id, found)
             return found
 
