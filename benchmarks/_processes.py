@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-__all__ = ["in_process", "python"]
+__all__ = ["clean_environment", "in_process", "python"]
 
 
 def python(*arguments: str) -> list[str]:
@@ -24,7 +24,7 @@ def in_process(command: Sequence[str], directory: Path) -> Callable[[int], float
     """
     program, *arguments = command
     shell = ["/bin/sh", "-c", 'cd "$0" && exec "$@" >/dev/null 2>&1', str(directory), program, *arguments]
-    environment = _environment()
+    environment = clean_environment()
 
     def run(number: int) -> float:
         seconds = 0.0
@@ -39,7 +39,8 @@ def in_process(command: Sequence[str], directory: Path) -> Callable[[int], float
     return run
 
 
-def _environment() -> dict[str, str]:
-    # Nothing that would change what is configured, and compiled modules are kept, as they are for a user.
+def clean_environment() -> dict[str, str]:
+    """Return this process's variables, without those that change what is configured or what Python does."""
+    # Compiled modules are kept, as they are for a user.
     dropped = ("ONEIRIC_", "PYTHON", "COVERAGE")
     return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}

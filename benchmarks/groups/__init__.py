@@ -21,6 +21,7 @@ GROUPS: Final = {
     "telemetry": "what watching costs a swap, and that it costs a read nothing",
     "imports": "import of the core",
     "start": "start of the command",
+    "serving": "an orchestrator's start, asking it, and telling another process",
     "reload": "the rename of a settings file to the new instance that serves",
 }
 
