@@ -55,17 +55,20 @@ class Admission:
     ) -> DomainActivity:
         """Set what is not None, keep the rest; work that is taken again forgets the note and who left it."""
         Key(self._domain, key)  # refuses what cannot be a key
-        before = self.store.get(self._domain, key)
-        after = replace(
-            before,
-            paused=before.paused if paused is None else paused,
-            draining=before.draining if draining is None else draining,
-            note=before.note if note is None else note or None,
-            owner=before.owner if owner is None else owner or None,
-            since=None,
-            until=until,
-        )
-        return await self.store.set(self._domain, key, DomainActivity() if after.takes_work else after)
+
+        def changed(before: DomainActivity) -> DomainActivity:
+            after = replace(
+                before,
+                paused=before.paused if paused is None else paused,
+                draining=before.draining if draining is None else draining,
+                note=before.note if note is None else note or None,
+                owner=before.owner if owner is None else owner or None,
+                since=None,
+                until=until,
+            )
+            return DomainActivity() if after.takes_work else after
+
+        return await self.store.update(self._domain, key, changed)
 
     def in_flight(self, key: str) -> int:
         """Return the leases held on a key, of all tenants, providers and generations."""
