@@ -234,9 +234,10 @@ class App:
         Raises:
             LifecycleError: A part did not start or broke down, or the app was entered already.
         """
-        from oneiric.app._running import OrchestrateOptions, RunningSystem  # noqa: PLC0415 - an embedded app has none
+        from oneiric.app._running import RunningSystem  # noqa: PLC0415 - an embedded app has none
 
-        return await RunningSystem(self, options or OrchestrateOptions()).run()
+        keep_state = self.state_dir is not None
+        return await RunningSystem(self.loaded, lambda: self, keep_state=keep_state, options=options).run()
 
     async def __aenter__(self) -> Self:
         if self._was_entered:
@@ -252,6 +253,7 @@ class App:
             # Closed after the lifecycle: what closing does belongs in the log.
             stack.callback(telemetry.close)
             telemetry.watch(self.resolver, self.lifecycle)
+            stack.callback(self.activity.add_listener(telemetry.activity_changed))
             stack.callback(self.reloader.observe(partial(_log_reload, telemetry)))
             await self.lifecycle.__aenter__()
             self._open = stack.pop_all()

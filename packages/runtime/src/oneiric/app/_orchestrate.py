@@ -3,10 +3,16 @@
 import asyncio
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from oneiric.app._app import App
-from oneiric.app._running import OrchestrateOptions
+from oneiric.app._running import OrchestrateOptions, RunningSystem
+from oneiric.runtime.settings import LoadedSettings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oneiric.app._app import App
 
 __all__ = ["orchestrate"]
 
@@ -38,5 +44,15 @@ def orchestrate(
         ConfigurationError: The settings cannot be read or are not valid.
         LifecycleError: A part did not start or broke down, or another orchestrator runs on the state directory.
     """
-    app = App.open(path, profile=profile, overrides=overrides, environ=environ, keep_state=True)
-    return asyncio.run(app.run_forever(options))
+    if not isinstance(overrides, Mapping):
+        overrides = tuple(overrides)  # read again by every reload
+    load = partial(load_settings, path, environ=environ, overrides=overrides, profile=profile)
+    loaded = load()
+    running = RunningSystem(loaded, partial(_made, loaded, load), keep_state=True, options=options)
+    return asyncio.run(running.run())
+
+
+def _made(loaded: LoadedSettings, load: "Callable[[], LoadedSettings]") -> "App":
+    from oneiric.app._app import App  # noqa: PLC0415 - heavy: loaded once probes are answered
+
+    return App(loaded, load=load, keep_state=True)

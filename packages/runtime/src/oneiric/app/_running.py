@@ -1,31 +1,27 @@
-"""RunningSystem: an application as a process of its own, from its first part to its exit code."""
+"""RunningSystem: an application as a process of its own, from its first part to its exit code.
+
+Probes are answered before the application is loaded: only the settings, the state directory's lock and the server
+come first. What is heavy (instances, telemetry, watchers) is loaded by one part that starts after them.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from oneiric.app._plane import AppPlane
-from oneiric.app._serving import serving
-from oneiric.core.errors import LifecycleError, MissingExtraError, OneiricError
+from oneiric.app._serving import LatePlane, serving
 from oneiric.runtime._ports import Part
 from oneiric.runtime._role import RoleLock
 from oneiric.runtime._signals import ProcessSignals
-from oneiric.runtime.logging import configure_logging, get_logger
 from oneiric.runtime.orchestrator import PartStatus, RuntimeOrchestrator
-from oneiric.runtime.secrets import REDACTOR, SecretsRefresh
-from oneiric.runtime.settings import secret_ids_of
-from oneiric.runtime.state_files import HEALTH_FILE, TELEMETRY_FILE, HealthFile, RuntimeTelemetryRecorder
-from oneiric.runtime.supervisor import LifecycleChild, ServiceSupervisor
 
 if TYPE_CHECKING:
     from oneiric.app._app import App
-    from oneiric.runtime.telemetry import OtelHandle
+    from oneiric.app._system import System
+    from oneiric.runtime.settings import LoadedSettings
 
 __all__ = ["OrchestrateOptions", "PlannedPart", "RunningSystem"]
 
-#: What is left of the grace period for cleaning up, once the drains are over.
-_CLEANUP_SHARE: Final = 0.25
 _FORCED: Final = 128
 
 
@@ -35,7 +31,7 @@ class PlannedPart:
 
     Attributes:
         part: The part.
-        after: Names of those it needs running: ``"app"`` for the instances, ``"http"`` for the server.
+        after: Names of those it needs running; ``"app"`` for the instances.
     """
 
     part: Part
@@ -49,7 +45,7 @@ class OrchestrateOptions:
     Attributes:
         handle_signals: Whether SIGTERM and SIGINT stop it and SIGHUP reloads it; a host that has signal handlers of
             its own calls `RunningSystem.stop`.
-        extend: Called with the app before anything starts; returns further parts.
+        extend: Called with the app before its parts start; returns further parts.
         on_ready: Called with the system once it is ready.
     """
 
@@ -62,76 +58,57 @@ class RunningSystem:
     """Run an application: the order of its parts, its signals, and what becomes of the process.
 
     Args:
-        app: The application; not entered yet.
+        loaded: The application's settings.
+        make_app: Makes the application, not entered yet; called in a thread, once the server is there.
+        keep_state: Whether there is a state directory: a lock on it, and a control socket in it.
         options: What the settings do not say.
 
     Attributes:
-        app: The application.
-        supervisor: Supervises the selected services, or None.
-        plane: What the control API answers from.
-        http: The HTTP server, or None.
+        loaded: The settings it started with.
+        system: The application and its parts, once they are loaded.
     """
 
-    def __init__(self, app: "App", options: OrchestrateOptions | None = None) -> None:
-        self.app = app
+    def __init__(
+        self,
+        loaded: "LoadedSettings",
+        make_app: Callable[[], "App"],
+        *,
+        keep_state: bool,
+        options: OrchestrateOptions | None = None,
+    ) -> None:
+        self.loaded = loaded
+        self.system: System | None = None
+        self._make_app = make_app
         self._options = options or OrchestrateOptions()
-        settings = app.settings
-        self._orchestrator = RuntimeOrchestrator(
-            grace_seconds=settings.runtime_supervisor.shutdown_grace_seconds, observe=self._part_changed
-        )
-        self.supervisor = _supervisor(app)
-        self.plane = AppPlane(app, not_ready=self.not_ready, parts=self._orchestrator.parts, supervisor=self.supervisor)
+        self._plane = LatePlane(self.not_ready)
         self._reloads: set[asyncio.Task[Any]] = set()
-        self._otel: OtelHandle | None = None
-        self.http, self._is_http_first = serving(app, self.plane, self.not_ready)
-        self._plan()
-
-    def _plan(self) -> None:
-        """Hand every part to the orchestrator. HTTP comes first, so that probes are answered while the rest starts."""
-        app, add = self.app, self._orchestrator.add
-        settings, directory = app.settings, app.state_dir
-        role: tuple[str, ...] = ()
-        if directory is not None:
-            add(RoleLock(directory))
-            role = ("role",)
+        grace = loaded.settings.runtime_supervisor.shutdown_grace_seconds
+        self._orchestrator = RuntimeOrchestrator(grace_seconds=grace)
+        self._loading = _Loading(self)
+        self.http, is_first = serving(self, keep_state=keep_state, plane=self._plane)
+        before: tuple[str, ...] = ()
+        if keep_state:
+            self._orchestrator.add(RoleLock(loaded.settings.state_dir))
+            before = ("role",)
         # HTTP is there before the instances and after them: probes are answered while those start and drain.
-        if self.http is not None and self._is_http_first:
-            add(self.http, after=role)
-            role = (*role, self.http.name)
-        add(_AppPart(app, self._orchestrator), after=role)
-        if self.http is not None and not self._is_http_first:
-            add(self.http, after=("app",))
-        if directory is not None:
-            recorder = RuntimeTelemetryRecorder(directory / TELEMETRY_FILE, redact=REDACTOR.mask)
-            app.observe(recorder)
-            add(_RecorderPart(recorder, app), after=("app",))
-            health = HealthFile(
-                settings.runtime_paths.health_path or directory / HEALTH_FILE,
-                statuses=app.lifecycle.all_statuses,
-                activity=app.activity.snapshot,
-                remote_enabled=settings.remote.enabled,
-                redact=REDACTOR.mask,
-            )
-            app.observe(health.changed)
-            app.activity.add_listener(lambda *_: health.changed())
-            add(health, after=("app",))
-        add(SecretsRefresh(app.secrets), after=("app",))
-        if self.supervisor is not None:
-            add(self.supervisor, after=("app",))
-        if settings.profile.watchers_enabled and app.loaded.path is not None:
-            from oneiric.runtime.watchers import watch_config  # noqa: PLC0415 - watchfiles, only where it watches
+        if self.http is not None and is_first:
+            self._orchestrator.add(self.http, after=before)
+            before = (*before, self.http.name)
+        self._orchestrator.add(self._loading, after=before)
+        if self.http is not None and not is_first:
+            self._orchestrator.add(self.http, after=(self._loading.name,))
 
-            add(watch_config(app.reloader, mode="auto"), after=("app",))
-        for extend in self._options.extend:
-            for planned in extend(app):
-                add(planned.part, after=planned.after)
+    def parts(self) -> tuple[PartStatus, ...]:
+        """Return the status of every part that is known by now."""
+        own = tuple(part for part in self._orchestrator.parts() if part.name != self._loading.name)
+        return own if self.system is None else (*own, *self.system.orchestrator.parts())
 
     def not_ready(self) -> list[str]:
         """Return why no work is taken, as codes; empty when it is."""
         if self._orchestrator.stopping:
             return ["stopping"]
         if not self._orchestrator.ready:
-            waiting = [part.name for part in self._orchestrator.parts() if part.state != "running"]
+            waiting = [part.name for part in self.parts() if part.state != "running"]
             return [f"starting:{name}" for name in waiting] or ["starting"]
         return []
 
@@ -147,7 +124,7 @@ class RunningSystem:
         if not self._options.handle_signals:
             await self._run()
             return 0
-        with ProcessSignals(stop=self.stop, force=self._orchestrator.force, reload=self._reload_by_signal) as signals:
+        with ProcessSignals(stop=self.stop, force=self.force, reload=self._reload_by_signal) as signals:
             await self._run()
         return 0 if signals.forced is None else _FORCED + signals.forced
 
@@ -155,106 +132,62 @@ class RunningSystem:
         """Ask it to stop in order; returns at once."""
         self._orchestrator.request_stop()
 
+    def force(self) -> None:
+        """Ask it to stop at once."""
+        if self.system is not None:
+            self.system.orchestrator.force()
+        self._orchestrator.force()
+
     async def _run(self) -> None:
-        # Before the first part: what it logs belongs on stderr.
-        configure_logging(self.app.settings.logging, app=self.app.settings.app)
-        self._set_up_telemetry()
         announced = asyncio.create_task(self._announce())
         try:
             await self._orchestrator.run()
         finally:
             announced.cancel()
-            self.plane.close()
-            if self._otel is not None:
-                self._otel.shutdown()
 
     async def _announce(self) -> None:
         await self._orchestrator.became_ready.wait()
+        from oneiric.runtime.logging import get_logger  # noqa: PLC0415 - loaded by now
+
         port = None if self.http is None else self.http.port
-        get_logger("oneiric.app").info("ready", parts=len(self._orchestrator.parts()), port=port)
+        get_logger("oneiric.app").info("ready", parts=len(self.parts()), port=port)
         if self._options.on_ready is not None:
             self._options.on_ready(self)
 
-    def _set_up_telemetry(self) -> None:
-        from oneiric.runtime.telemetry import setup_otel  # noqa: PLC0415 - the SDK is slow to load
-
-        try:
-            self._otel = setup_otel(self.app.settings)
-        except (MissingExtraError, LifecycleError):
-            self._otel = None  # no SDK, or the host has set one up: metrics are the host's
-
     def _reload_by_signal(self) -> None:
-        task = asyncio.create_task(self.app.reload(by="SIGHUP"), name="reload by SIGHUP")
-        self._reloads.add(task)
-        task.add_done_callback(self._reloads.discard)
-
-    def _part_changed(self, status: PartStatus) -> None:
-        log = get_logger("oneiric.app")
-        if status.state == "failed":
-            log.error("part-failed", part=status.name, reason=status.error)
-        else:
-            log.debug("part", part=status.name, state=status.state)
+        if self.system is not None:
+            task = asyncio.create_task(self.system.app.reload(by="SIGHUP"), name="reload by SIGHUP")
+            self._reloads.add(task)
+            task.add_done_callback(self._reloads.discard)
 
 
-class _AppPart:
-    """The instances: opened before whatever uses them, and closed inside what is left of the grace period."""
+class _Loading:
+    """The application: loaded in a thread while probes are answered, then started part by part."""
 
-    name = "app"
+    name = "application"
 
-    def __init__(self, app: "App", orchestrator: RuntimeOrchestrator) -> None:
-        self._app = app
-        self._orchestrator = orchestrator
+    def __init__(self, running: RunningSystem) -> None:
+        self._running = running
 
     async def start(self) -> None:
-        await self._app.__aenter__()
-        try:
-            await self._app.secrets.prefetch(secret_ids_of(self._app.loaded))
-        except OneiricError as error:
-            # Whoever needs it fails with it; that may be nobody.
-            get_logger("oneiric.app").warning("secrets-not-fetched", reason=str(error))
+        running = self._running
+        system = await asyncio.to_thread(self._load)
+        running.system = system
+        running._plane.become(system.plane)  # noqa: SLF001 - one module
+        await system.orchestrator.start()
+
+    def _load(self) -> "System":
+        from oneiric.app._system import System  # noqa: PLC0415 - heavy, and loaded in a thread for that
+
+        running = self._running
+        return System(running._make_app(), running._options, not_ready=running.not_ready, parts=running.parts)  # noqa: SLF001 - one module
+
+    async def wait(self) -> None:
+        system = self._running.system
+        if system is not None:
+            await system.orchestrator.wait()
 
     async def stop(self) -> None:
-        await self._app.aclose(drain_seconds=self._orchestrator.remaining_seconds * (1 - _CLEANUP_SHARE))
-
-
-class _RecorderPart:
-    """Notes reloads, and writes the file a last time."""
-
-    name = "telemetry-file"
-
-    def __init__(self, recorder: RuntimeTelemetryRecorder, app: "App") -> None:
-        self._recorder = recorder
-        self._app = app
-        self._unsubscribe: Callable[[], None] | None = None
-
-    async def start(self) -> None:
-        self._unsubscribe = self._app.reloader.observe(
-            lambda result: self._recorder.reload(
-                accepted=result.accepted,
-                version=result.version,
-                digest=result.digest,
-                by=result.by,
-                reason=result.reason,
-            )
-        )
-        await self._recorder.flush()
-
-    async def stop(self) -> None:
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-        await self._recorder.flush()
-
-
-def _supervisor(app: "App") -> ServiceSupervisor | None:
-    """Return a supervisor of the services that are selected in the settings: those somebody counts on."""
-    settings = app.settings.runtime_supervisor
-    if not (settings.enabled and app.settings.profile.supervisor_enabled):
-        return None
-    return ServiceSupervisor(
-        [LifecycleChild(app.lifecycle, "service", key) for key in app.settings.services.selections],
-        strategy=settings.strategy,
-        max_restarts=settings.max_restarts,
-        window_seconds=settings.restart_window_seconds,
-        store=app.activity,
-        poll_interval=settings.poll_interval,
-    )
+        system = self._running.system
+        if system is not None:
+            await system.stop()

@@ -1,41 +1,64 @@
-"""The HTTP server of a running application: built when it starts, once the secrets of its section are known."""
+"""The HTTP server of a running application: there before the application is, and after it."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from oneiric.core.errors import InactiveError
 from oneiric.runtime.control import ControlPlane, control_socket_path
-from oneiric.runtime.logging import get_logger
 from oneiric.runtime.settings import SecretTemplate, resolve_secrets
 
 if TYPE_CHECKING:
-    from oneiric.app._app import App
+    from oneiric.app._running import RunningSystem
     from oneiric.runtime.http import HttpServer
 
-__all__ = ["ServingPart", "serving"]
+__all__ = ["LatePlane", "ServingPart", "serving"]
+
+
+class LatePlane:
+    """Answer from a control plane that is there later; until then, say so.
+
+    Args:
+        not_ready: Why the system takes no work, as codes.
+    """
+
+    def __init__(self, not_ready: Callable[[], list[str]]) -> None:
+        self._not_ready = not_ready
+        self._plane: ControlPlane | None = None
+
+    def become(self, plane: ControlPlane) -> None:
+        """Answer from *plane* from now on."""
+        self._plane = plane
+
+    def __getattr__(self, operation: str) -> Any:
+        if operation.startswith("_"):
+            raise AttributeError(operation)
+        if self._plane is None:
+            raise InactiveError(f"the system is {', '.join(self._not_ready())}", "try again in a moment")
+        return getattr(self._plane, operation)
 
 
 class ServingPart:
     """Serve the probes, the metrics and the control API, on TCP and on the control socket.
 
     Args:
-        app: The application.
+        running: The process.
         plane: What answers.
-        readiness: Why no work can be taken, as codes.
+        keep_state: Whether there is a state directory for a control socket.
     """
 
     name = "http"
 
-    def __init__(self, app: "App", plane: ControlPlane, readiness: Callable[[], list[str]]) -> None:
-        self._app = app
+    def __init__(self, running: "RunningSystem", plane: LatePlane, *, keep_state: bool) -> None:
+        self._running = running
         self._plane = plane
-        self._readiness = readiness
+        self._keep_state = keep_state
         self._server: HttpServer | None = None
 
     @property
     def port(self) -> int | None:
         """The TCP port it listens on, or None."""
-        if self._server is None or not self._app.settings.http.enabled:
+        if self._server is None or not self._running.loaded.settings.http.enabled:
             return None
         return self._server.port
 
@@ -49,12 +72,13 @@ class ServingPart:
         """
         from oneiric.runtime.http import HttpServer, build_app  # noqa: PLC0415 - an extra
 
-        app = self._app
-        settings = await resolve_secrets(app.loaded, app.settings.http, app.secrets)
-        served = build_app(self._plane, settings=settings, readiness=self._readiness, metrics=_metrics)
-        self._server = HttpServer(
-            served, settings, socket_path=None if app.state_dir is None else control_socket_path(app.state_dir)
-        )
+        running, loaded = self._running, self._running.loaded
+        secrets = None if running.system is None else running.system.app.secrets
+        settings = await resolve_secrets(loaded, loaded.settings.http, secrets)
+        plane: Any = self._plane
+        served = build_app(plane, settings=settings, readiness=running.not_ready, metrics=_metrics)
+        socket_path = control_socket_path(loaded.settings.state_dir) if self._keep_state else None
+        self._server = HttpServer(served, settings, socket_path=socket_path)
         await self._server.start()
 
     async def stop(self) -> None:
@@ -64,20 +88,22 @@ class ServingPart:
             await server.stop()
 
 
-def serving(app: "App", plane: ControlPlane, readiness: Callable[[], list[str]]) -> tuple[ServingPart | None, bool]:
-    """Return the server of an application, if it has one, and whether it can be there before the instances are."""
-    settings = app.settings.http
-    if not settings.enabled and app.state_dir is None:
+def serving(running: "RunningSystem", *, keep_state: bool, plane: LatePlane) -> tuple[ServingPart | None, bool]:
+    """Return the server of a process, if it has one, and whether it can be there before the instances are."""
+    settings = running.loaded.settings.http
+    if not settings.enabled and not keep_state:
         return None, False
     if find_spec("uvicorn") is None and "enabled" not in settings.model_fields_set:
+        from oneiric.runtime.logging import get_logger  # noqa: PLC0415 - slow to load, and rarely needed here
+
         get_logger("oneiric.app").warning("http-not-installed", hint="pip install 'oneiric-runtime[http]'")
         return None, False
     # Secrets are fetched by an instance: a key that is one has to wait for those.
     waits = any(isinstance(key, SecretTemplate) for key in settings.auth.hmac_keys.values())
-    return ServingPart(app, plane, readiness), not waits
+    return ServingPart(running, plane, keep_state=keep_state), not waits
 
 
 def _metrics() -> str:
-    from oneiric.runtime.telemetry import prometheus_text  # noqa: PLC0415 - the SDK is slow to load
+    from oneiric.runtime.telemetry import prometheus_text  # noqa: PLC0415 - slow to load
 
     return prometheus_text()[0].decode()

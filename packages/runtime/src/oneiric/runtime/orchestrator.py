@@ -21,7 +21,6 @@ type _State = Literal["waiting", "starting", "running", "stopping", "stopped", "
 
 #: How long a part that ignored its deadline is given to react to its cancellation.
 _CANCEL_SECONDS: Final = 0.2
-_DEFAULT_START_SECONDS: Final = 60.0
 _DEFAULT_GRACE_SECONDS: Final = 30.0
 
 
@@ -82,8 +81,10 @@ def _reason_of(error: BaseException) -> str:
 class RuntimeOrchestrator:
     """Start parts in the order of what they need, run until told to stop, and stop them in reverse.
 
+    An orchestrator is a part itself (`start`, `stop`, `wait`), so that they can be nested.
+
     Args:
-        start_seconds: Deadline of the start of each part.
+        start_seconds: Deadline of the start of each part; by default each has its own, or none.
         grace_seconds: How long all stops together may take; what is left then is cancelled and reported.
         observe: Called with a part's status whenever it changes; must not raise.
 
@@ -96,7 +97,7 @@ class RuntimeOrchestrator:
     def __init__(
         self,
         *,
-        start_seconds: float = _DEFAULT_START_SECONDS,
+        start_seconds: float | None = None,
         grace_seconds: float = _DEFAULT_GRACE_SECONDS,
         observe: Callable[[PartStatus], object] | None = None,
     ) -> None:
@@ -171,6 +172,18 @@ class RuntimeOrchestrator:
                 await self._stop_asked.wait()
         finally:
             await self.stop()
+        self._check()
+
+    async def wait(self) -> None:
+        """Return when it was asked to stop, by somebody or by a part that ended.
+
+        Raises:
+            LifecycleError: A part failed while it ran.
+        """
+        await self._stop_asked.wait()
+        self._check()
+
+    def _check(self) -> None:
         broken = [status for status in self.parts() if status.error is not None]
         if broken and not self._forced.is_set():
             reasons = "; ".join(f"{status.name}: {status.error}" for status in broken)
@@ -213,6 +226,8 @@ class RuntimeOrchestrator:
             culprit = next((status for status in self.parts() if status.state == "failed"), None)
             if culprit is None or not isinstance(error, Exception):
                 raise
+            if isinstance(self._members[culprit.name].part, RuntimeOrchestrator):
+                raise  # it has said already which of its own parts it was
             hint = error.hint if isinstance(error, OneiricError) else None
             raise LifecycleError(f"{culprit.name} did not start: {culprit.error}", hint) from error
         self.ready = not self.stopping
@@ -230,7 +245,7 @@ class RuntimeOrchestrator:
                 async with asyncio.timeout(self._start_seconds):
                     await member.part.start()
             except TimeoutError as error:
-                if _now() - began < self._start_seconds:
+                if self._start_seconds is None or _now() - began < self._start_seconds:
                     raise
                 raise DeadlineError(f"start of {name}", self._start_seconds) from error
         except asyncio.CancelledError:
@@ -308,6 +323,8 @@ class RuntimeOrchestrator:
             stop.cancel()
             await asyncio.wait((stop,), timeout=_CANCEL_SECONDS)
             stop.add_done_callback(_look)
+            if self._forced.is_set():
+                return LifecycleError("it was forced to stop before it was done")
             return DeadlineError(f"stop of {member.part.name}", self._grace_seconds)
         with suppress(asyncio.CancelledError):
             return stop.exception()
