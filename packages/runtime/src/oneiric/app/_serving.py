@@ -76,10 +76,19 @@ class ServingPart:
         secrets = None if running.system is None else running.system.app.secrets
         settings = await resolve_secrets(loaded, loaded.settings.http, secrets)
         plane: Any = self._plane
-        served = build_app(plane, settings=settings, readiness=running.not_ready, metrics=_metrics)
+        served = build_app(plane, settings=settings, readiness=running.not_ready, metrics=_metrics, log=self._log)
         socket_path = control_socket_path(loaded.settings.state_dir) if self._keep_state else None
         self._server = HttpServer(served, settings, socket_path=socket_path)
         await self._server.start()
+
+    def _log(self, level: str, message: str, **fields: Any) -> None:
+        settings = self._running.loaded.settings
+        if level == "debug" and (settings.logging.level or ("DEBUG" if settings.app.debug else "INFO")) != "DEBUG":
+            return  # a probe: it must not wait for the log to be loaded
+        from oneiric.runtime.logging import configure_logging, get_logger  # noqa: PLC0415 - slow to load
+
+        configure_logging(settings.logging, app=settings.app)  # the first request may come before the application
+        getattr(get_logger("oneiric.http"), level)(message, **fields)
 
     async def stop(self) -> None:
         """Stop listening; requests that are being answered end first."""
