@@ -16,7 +16,6 @@ from oneiric.runtime.settings._load import load_problems, load_settings
 from oneiric.runtime.settings._loaded import LoadedSettings
 from oneiric.runtime.settings._model import OneiricSettings
 from oneiric.runtime.settings._origin import Origin
-from oneiric.runtime.settings._policy import policy_from, selections_of
 from oneiric.runtime.settings._remote import RemoteAuthSettings, RemoteSettings
 from oneiric.runtime.settings._running import (
     EngineSettings,
@@ -46,6 +45,8 @@ if TYPE_CHECKING:
     from oneiric.runtime.settings._fields import SettingField as SettingField
     from oneiric.runtime.settings._fields import setting_fields as setting_fields
     from oneiric.runtime.settings._findings import problems_of as problems_of
+    from oneiric.runtime.settings._policy import policy_from as policy_from
+    from oneiric.runtime.settings._policy import selections_of as selections_of
     from oneiric.runtime.settings._provider import ProviderSettings as ProviderSettings
     from oneiric.runtime.settings._secrets import SecretLookup as SecretLookup
     from oneiric.runtime.settings._secrets import resolve_secrets as resolve_secrets
@@ -59,9 +60,11 @@ _HOMES: Final = {
     "SettingRow": "_describe",
     "describe": "_describe",
     "explain_setting": "_describe",
+    "policy_from": "_policy",
     "problems_of": "_findings",
     "resolve_secrets": "_secrets",
     "secret_ids_of": "_secrets",
+    "selections_of": "_policy",
     "setting_fields": "_fields",
 }
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
+from oneiric.core import Key
 from oneiric.core.errors import ConfigurationError, InvalidCandidateError
-from oneiric.core.resolution import Key
 from oneiric.runtime.settings._model import OneiricSettings
 from oneiric.runtime.settings._origin import Layer, Path, dotted, refuse
 from oneiric.runtime.settings._section import SECTION_OF, section_path
