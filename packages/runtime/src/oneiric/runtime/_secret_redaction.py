@@ -67,7 +67,7 @@ class Redactor:
 
     def collect(self, *values: object) -> None:
         """Mask every `Secret`, and pydantic's, that lies in *values*: in models, dataclasses, mappings and lists."""
-        self.add(*_secrets_in(values, set()))
+        self.add(*_secrets_in(values))
 
     def mask[T](self, value: T) -> T:
         """Return *value* with every known secret masked; it is *value* itself where there is none.
@@ -203,24 +203,30 @@ def _revealed(secret: Secret) -> str:
         return ""  # a template, whose secrets are not fetched yet: they come by themselves
 
 
-def _secrets_in(value: Any, seen: set[int]) -> Iterator[Secret]:
-    if isinstance(value, Secret):
-        yield value
-        return
-    if hasattr(value, "get_secret_value"):
-        found = value.get_secret_value()
-        if isinstance(found, str):
-            yield Secret(found)
-        return
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    for below in _members(value):
-        yield from _secrets_in(below, seen)
+_PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+def _secrets_in(value: Any) -> Iterator[Secret]:
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        kind = type(value)
+        if kind in _PLAIN:  # nearly everything there is in settings
+            continue
+        if isinstance(value, Secret):
+            yield value
+        elif hasattr(kind, "get_secret_value"):
+            found = value.get_secret_value()
+            if isinstance(found, str):
+                yield Secret(found)
+        elif id(value) not in seen:
+            seen.add(id(value))
+            waiting += _members(value)
 
 
 def _members(value: Any) -> list[Any]:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict | Mapping):
         return list(value.values())
     if isinstance(value, list | tuple | set | frozenset):
         return list(value)
