@@ -10,7 +10,7 @@ import pytest
 from oneiric.runtime.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "packages/runtime/README.md", ROOT / "docs/configuration.md"]
+PAGES = [ROOT / "packages/runtime/README.md", ROOT / "docs/reload.md", ROOT / "docs/configuration.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
