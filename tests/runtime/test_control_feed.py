@@ -100,8 +100,8 @@ async def test_events_of_other_threads_arrive_in_order() -> None:
 async def test_events_of_the_core_become_plain_data() -> None:
     feed = EventFeed()
     follower = feed.subscribe(wanted=lambda event: event.data.get("domain") == "service")
-    feed.observe(SwapFailed(1.0, "adapter", "x", None, "p", 1, "init", "no", True))
-    feed.observe(SwapFailed(2.0, "service", "pay", None, "p", 1, "init", "no", True))
+    feed.observe(SwapFailed(1.0, "adapter", "x", None, "p", 1, "init", "no", True, 3))
+    feed.observe(SwapFailed(2.0, "service", "pay", None, "p", 1, "init", "no", True, 3))
     feed.observe(Registered(3.0, 7, Candidate(domain="service", key="pay", provider="p", factory="a:B")))
     failed, registered = await read(follower, 2)
 

@@ -89,8 +89,10 @@ async def test_as_many_headers_as_may_be_are_read(serve: Serve) -> None:
 async def test_a_request_that_does_not_arrive_is_cut_with_408(serve: Serve, sent: bytes) -> None:
     async with serve({"receive_seconds": 0.2}) as system:
         answer = await system.raw(sent)
+        lines = system.logged() + system.logged("request-refused")
 
     assert status_of(answer) == 408
+    assert [line["status"] for line in lines] == [408]
     assert refusal(answer)["type"] == "RequestTimeout"
 
 

@@ -58,14 +58,19 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("request_", REFUSED.values(), ids=REFUSED)
-async def test_what_can_be_read_two_ways_is_400_and_closes(serve: Serve, request_: str) -> None:
+async def test_what_can_be_read_two_ways_is_400_and_closes(
+    serve: Serve, request_: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with serve() as system:
         answer = await system.raw(request_.encode("latin-1"))
         paths = [line["path"] for line in system.logged()]
+        lines = system.logged() + system.logged("request-refused")
 
     assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert len(lines) == 1
     assert answer.count(b"HTTP/1.1 ") == 1
     assert not set(paths) & {"/smuggled", "/healthz"}
+    assert not caplog.records, "somebody writes lines beside the log"
 
 
 async def test_bytes_one_at_a_time_are_read_like_all_at_once(serve: Serve) -> None:

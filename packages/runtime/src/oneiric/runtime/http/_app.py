@@ -23,7 +23,7 @@ from oneiric.runtime.http._asgi import (
     skip_body,
 )
 from oneiric.runtime.http._auth import Authenticator, Identity, authenticator_for
-from oneiric.runtime.http._scope import IDENTITY, PEER_UID
+from oneiric.runtime.http._scope import IDENTITY, PEER_UID, REPORTED
 
 if TYPE_CHECKING:
     from oneiric.runtime.settings import HttpSettings
@@ -239,11 +239,13 @@ class ControlApp:
             self._log(level, message, **fields)
 
     def _log_request(self, scope: Scope, status: int | None, seconds: float, failure: str) -> None:
+        if scope["state"].get(REPORTED):
+            return
         is_probe = scope["path"] in _PROBES and status is not None and status < 400
         level = "debug" if is_probe else "error" if status is None or status >= 500 else "info"
         # As it was sent, percent-encoded: a line break in a path stays %0A.
         path = bytes(scope.get("raw_path") or scope["path"].encode()).decode("latin-1")[:200]
-        identity = scope.get("state", {}).get(IDENTITY)
+        identity = scope["state"].get(IDENTITY)
         fields = {"method": scope["method"], "path": path, "status": status, "duration_ms": round(seconds * 1000, 3)}
         more = {"by": str(identity)} if identity is not None else {}
         self._write(level, "request", **fields, **more, **({"failure": failure} if failure else {}))

@@ -6,6 +6,7 @@ out those who do not.
 """
 
 import asyncio
+import logging
 import os
 import socket
 import struct
@@ -21,12 +22,17 @@ from uvicorn.server import ServerState
 
 from oneiric.runtime.http._asgi import RefusalError, error_body
 from oneiric.runtime.http._heads import StrictConnection
-from oneiric.runtime.http._scope import PEER_UID, STOPPING
+from oneiric.runtime.http._scope import PEER_UID, REPORTED, STOPPING
 
 __all__ = ["GuardedProtocol", "Listener", "peer_uid"]
 
 #: How long a refused client may take to stop sending and read why; closing at once could lose the answer.
 _LINGER_SECONDS: Final = 1.0
+
+
+#: uvicorn warns of every request it cannot read, on stderr: ours are reported, one line each, and only errors pass.
+_UVICORN_LOG: Final = logging.getLogger("oneiric.http.uvicorn")
+_UVICORN_LOG.setLevel(logging.ERROR)
 
 
 class Limits(Protocol):
@@ -83,6 +89,7 @@ class GuardedProtocol(H11Protocol):
             max_body_bytes=limits.max_body_bytes,
             on_complete=self._request_arrived,
         )
+        self.logger = _UVICORN_LOG
         self._listener = listener
         self._timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
@@ -116,9 +123,10 @@ class GuardedProtocol(H11Protocol):
         self._abandon_cycle()
         self.transport.abort()
 
-    def _abandon_cycle(self) -> None:
+    def _abandon_cycle(self, *, is_reported: bool = False) -> None:
         cycle: Any = self.cycle  # None before the first request, which uvicorn's types leave out
         if cycle is not None and not cycle.response_complete:
+            cycle.scope["state"][REPORTED] = is_reported
             cycle.disconnected = True
             cycle.message_event.set()
 
@@ -184,7 +192,7 @@ class GuardedProtocol(H11Protocol):
         self._request_arrived()
         address = f"{self.client[0]}:{self.client[1]}" if self.client else ""
         self._listener.report(status, reason, address)
-        self._abandon_cycle()
+        self._abandon_cycle(is_reported=True)
         if self.transport.is_closing():
             return
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
