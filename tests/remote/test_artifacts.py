@@ -604,3 +604,37 @@ def test_what_is_not_kept_is_removed(tmp_path: Path) -> None:
     assert store.keep(frozenset({digest(shop("2"))})) == 1
     assert store.get(digest(shop("1")), size=len(shop("1"))) is None
     assert store.get(digest(shop("2")), size=len(shop("2"))) == shop("2")
+
+
+def test_t22_what_is_imported_is_what_was_verified_however_the_file_changes_meanwhile(tmp_path: Path) -> None:
+    """The store's file is overwritten all the time; each import sees the honest bytes, or there is no import."""
+    store = ArtifactStore(tmp_path)
+    honest, evil = shop("honest"), shop("evil--")
+    path = store.put(honest, sha256=digest(honest), size=len(honest))
+    done = threading.Event()
+
+    def race() -> None:
+        while not done.is_set():
+            for content in (evil, honest, honest[:100]):
+                other = tmp_path / "other"
+                other.write_bytes(content)
+                other.replace(path)
+
+    racer = threading.Thread(target=race)
+    racer.start()
+    seen = set()
+    try:
+        for _ in range(300):
+            data = store.get(digest(honest), size=len(honest))
+            if data is None:
+                continue
+            artifact = open_artifact(
+                data, sha256=digest(honest), size=len(honest), uri="https://cdn.example/a.whl", module="acme.cache"
+            )
+            seen.add(load_factory(str(stage(candidate(honest), artifact).factory))().version())
+            artifact.unmount()
+    finally:
+        done.set()
+        racer.join()
+
+    assert seen == {"honest"}

@@ -20,11 +20,20 @@ from oneiric.core.errors import DigestError, FactoryNotFoundError, SchemaError, 
 from oneiric.core.resolution import Candidate
 from oneiric.remote._artifact_archive import ArtifactLimits, check_source, read_archive
 from oneiric.remote._artifact_import import ROOT_PREFIX, mount, mounted, unmount
+from oneiric.remote._installed import check_installed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Artifact", "ArtifactLimits", "ArtifactStore", "mounted_artifacts", "open_artifact", "stage"]
+__all__ = [
+    "Artifact",
+    "ArtifactLimits",
+    "ArtifactStore",
+    "check_installed",
+    "mounted_artifacts",
+    "open_artifact",
+    "stage",
+]
 
 _ARCHIVES: Final = (".whl", ".zip")
 
