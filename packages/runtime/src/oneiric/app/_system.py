@@ -12,8 +12,8 @@ from oneiric.runtime.orchestrator import PartStatus, RuntimeOrchestrator
 from oneiric.runtime.secrets import REDACTOR, SecretsRefresh
 from oneiric.runtime.settings import secret_ids_of
 from oneiric.runtime.state_files import HEALTH_FILE, TELEMETRY_FILE, HealthFile, RuntimeTelemetryRecorder
-from oneiric.runtime.supervisor import LifecycleChild, ServiceSupervisor
-from oneiric.runtime.telemetry import setup_otel
+from oneiric.runtime.supervisor import ChildEvent, LifecycleChild, ServiceSupervisor
+from oneiric.runtime.telemetry import count, setup_otel
 
 if TYPE_CHECKING:
     from oneiric.app._running import OrchestrateOptions
@@ -58,6 +58,8 @@ class System:
         )
         self.supervisor = _supervisor(app)
         self.plane = AppPlane(app, not_ready=not_ready, parts=parts, supervisor=self.supervisor)
+        if self.supervisor is not None:
+            self.supervisor.observe(self._child_changed)
         self._otel = _otel(app)
         self._plan(options)
 
@@ -89,6 +91,14 @@ class System:
         for extend in options.extend:
             for planned in extend(app):
                 add(planned.part, after=planned.after)
+
+    def _child_changed(self, event: ChildEvent) -> None:
+        self.plane.feed.publish(
+            "service-changed", {"at": event.at, "service": event.name, "state": event.state, "error": event.error}
+        )
+        if event.state == "restarting":
+            count("oneiric_supervisor_restarts_total", child=event.name)
+            get_logger("oneiric.supervisor").warning("service-restarting", service=event.name, reason=event.error)
 
     async def stop(self) -> None:
         """Stop every part, and what watched them."""

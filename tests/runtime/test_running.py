@@ -1,0 +1,197 @@
+"""A running system inside a host: parts of others, no state, starting, ending by itself."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+
+from oneiric.app import App, OrchestrateOptions, PlannedPart, RunningSystem
+from oneiric.core.errors import LifecycleError, OneiricError
+from oneiric.core.resolution import Candidate
+from oneiric.runtime.control import ControlClient, control_socket_path
+
+type Offer = Callable[..., Candidate]
+type Write = Callable[..., None]
+
+FREE = {"http.port": 0}
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Any:
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+    structlog.reset_defaults()
+
+
+class Host:
+    """Runs an app until told to stop, and says when it is ready."""
+
+    def __init__(self, app: App, **options: Any) -> None:
+        self.ready = asyncio.Event()
+        self.running: RunningSystem | None = None
+        self.options = OrchestrateOptions(handle_signals=False, on_ready=self._on_ready, **options)
+        self.task = asyncio.create_task(app.run_forever(self.options))
+
+    def _on_ready(self, running: RunningSystem) -> None:
+        self.running = running
+        self.ready.set()
+
+    async def until_ready(self) -> RunningSystem:
+        waiting = asyncio.create_task(self.ready.wait())
+        await asyncio.wait((waiting, self.task), return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        if self.task.done():
+            waiting.cancel()
+            self.task.result()
+        assert self.running is not None
+        return self.running
+
+    async def stop(self) -> int:
+        assert self.running is not None
+        self.running.stop()
+        return await self.task
+
+
+class Extra:
+    name = "extra"
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        self.steps: list[str] = []
+        self.fault = fault
+        self.end = asyncio.Event()
+
+    async def start(self) -> None:
+        self.steps.append("start")
+        if self.fault is not None:
+            raise self.fault
+
+    async def wait(self) -> None:
+        await self.end.wait()
+        raise OSError("its backend is gone")
+
+    async def stop(self) -> None:
+        self.steps.append("stop")
+
+
+async def test_an_app_that_keeps_no_state_serves_probes_and_leaves_no_file(here: Path) -> None:
+    host = Host(App.open(environ={}, overrides=FREE))
+    running = await host.until_ready()
+    assert running.http is not None
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.http.port}") as client:
+        assert (await client.get("/readyz")).json() == {"status": "ready", "reasons": []}
+        assert "oneiric_resolver_revision" in (await client.get("/metrics")).text
+        status = (await client.get("/api/v1/status")).json()
+        assert {part["name"] for part in status["parts"]} == {"http", "app", "secrets", "supervisor"}
+    assert await host.stop() == 0
+    assert await asyncio.to_thread(lambda: list(here.iterdir())) == []
+
+
+async def test_parts_of_others_run_beside_and_stop_before_the_instances(here: Path, offer: Offer, shop: Any) -> None:
+    extra = Extra()
+    app = App.open(environ={}, overrides=FREE | {"services.selections.pay": "stripe"})
+    app.resolver.register(offer("stripe"))
+    host = Host(app, extend=(lambda given: [PlannedPart(part=extra)] if given is app else [],))
+    await host.until_ready()
+    assert extra.steps == ["start"]
+    assert not shop.made[0].is_closed
+    assert await host.stop() == 0
+    assert (extra.steps, shop.made[0].is_closed) == (["start", "stop"], True)
+
+
+async def test_a_part_that_ends_by_itself_ends_the_process_with_its_reason(here: Path) -> None:
+    extra = Extra()
+    host = Host(App.open(environ={}, overrides=FREE), extend=(lambda _: [PlannedPart(part=extra)],))
+    await host.until_ready()
+    extra.end.set()
+    with pytest.raises(LifecycleError, match="extra: OSError: its backend is gone"):
+        await host.task
+    assert extra.steps == ["start", "stop"]
+
+
+async def test_a_part_that_does_not_start_takes_the_rest_down(here: Path, offer: Offer, shop: Any) -> None:
+    extra = Extra(LifecycleError("no such queue", "another one"))
+    app = App.open(environ={}, overrides=FREE)
+    with pytest.raises(LifecycleError, match=r"extra did not start: no such queue\. Try: another one"):
+        await Host(app, extend=(lambda _: [PlannedPart(part=extra)],)).task
+    assert "stop" in extra.steps
+
+
+async def test_probes_are_answered_before_the_application_is_loaded(here: Path) -> None:
+    seen: dict[str, Any] = {}
+    loaded = App.open(environ={}, overrides=FREE).loaded
+
+    def make_app() -> App:
+        asyncio.run_coroutine_threadsafe(look(), loop).result(20)
+        return App(loaded)
+
+    async def look() -> None:
+        assert running.http is not None
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.http.port}") as client:
+            for path in ("/healthz", "/readyz", "/api/v1/status"):
+                answer = await client.get(path)
+                seen[path] = (answer.status_code, answer.text)
+        made.set()
+
+    loop = asyncio.get_running_loop()
+    options = OrchestrateOptions(handle_signals=False, on_ready=lambda system: system.stop())
+    running = RunningSystem(loaded, make_app, keep_state=False, options=options)
+    assert await running.run() == 0
+    assert [seen[path][0] for path in ("/healthz", "/readyz", "/api/v1/status")] == [200, 503, 503]
+    assert json.loads(seen["/api/v1/status"][1])["error"]["message"] == "the system is starting"
+
+
+async def test_a_signing_key_that_is_a_secret_is_fetched_before_anybody_may_ask(
+    here: Path, write: Write, quiet: list[dict[str, Any]]
+) -> None:
+    write(
+        c_yml="http: {port: 0, auth: {kind: hmac, hmac_keys: {ops: '${secret:ops-key}'}}}\n"
+        "secrets: {inline: {ops-key: '0123456789abcdef0123456789abcdef'}}\n"
+    )
+    host = Host(App.open("c.yml", environ={}))
+    running = await host.until_ready()
+    assert running.http is not None
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.http.port}") as client:
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/api/v1/status")).status_code == 401
+    assert await host.stop() == 0
+
+
+async def test_a_key_that_cannot_be_fetched_is_a_sentence(here: Path, write: Write) -> None:
+    write(c_yml="http: {port: 0, auth: {kind: hmac, hmac_keys: {ops: '${secret:none}'}}}\n")
+    with pytest.raises(OneiricError, match=r"http did not start: .*none"):
+        await Host(App.open("c.yml", environ={})).task
+
+
+async def test_pause_drain_and_rotate_over_the_socket(here: Path, offer: Offer, shop: Any, write: Write) -> None:
+    write(
+        c_yml="http: {enabled: false}\n"
+        "secrets: {inline: {pay: 'first-password'}}\n"
+        "services: {selections: {pay: stripe}, provider_settings: {stripe: {password: '${secret:pay}'}}}\n"
+    )
+    app = App.open("c.yml", environ={}, keep_state=True)
+    app.resolver.register(offer("stripe", settings_model="shop_parts:StripeSettings"))
+    host = Host(app)
+    await host.until_ready()
+    client = ControlClient(control_socket_path(here / ".oneiric_cache"), timeout_seconds=10)
+
+    def ask(operation: str, **fields: Any) -> Any:
+        return asyncio.to_thread(client.call, operation, **fields)
+
+    async with app.services.lease("pay"):
+        drained = await ask("drain", domain="service", key="pay", note="new ledger")
+        assert (drained["draining"], drained["in_flight"]) == (True, 1)
+        assert not app.services.should_accept_work("pay")
+    assert (await ask("activity"))["activity"][0]["in_flight"] == 0
+    await ask("resume", domain="service", key="pay")
+
+    before = shop.made[-1]
+    write(c_yml=(here / "c.yml").read_text().replace("first-password", "second-password"))
+    applied = await ask("config_apply", by="ops")
+    assert applied["accepted"]
+    assert shop.made[-1] is not before
+    assert shop.made[-1].settings.password.reveal() == "second-password"
+    assert await host.stop() == 0
