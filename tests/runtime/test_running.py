@@ -134,7 +134,6 @@ async def test_probes_are_answered_before_the_application_is_loaded(here: Path) 
             for path in ("/healthz", "/readyz", "/api/v1/status"):
                 answer = await client.get(path)
                 seen[path] = (answer.status_code, answer.text)
-        made.set()
 
     loop = asyncio.get_running_loop()
     options = OrchestrateOptions(handle_signals=False, on_ready=lambda system: system.stop())
