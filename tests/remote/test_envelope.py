@@ -20,7 +20,7 @@ from oneiric.remote.envelope import (
     pae,
     sign,
 )
-from oneiric.remote.keys import SigningKey
+from oneiric.remote.keys import PublicKey, SigningKey
 
 ONE, TWO, THREE = (SigningKey(bytes([number]) * 32) for number in (1, 2, 3))
 PAYLOAD = b'{"a":1}'
@@ -152,6 +152,33 @@ def test_a_key_is_found_by_its_signature_and_not_by_what_it_is_called() -> None:
     )
 
     assert misnamed.signed_by([TWO.public, ONE.public]) == (ONE.public,)
+
+
+def test_a_key_is_found_also_where_no_signature_names_it() -> None:
+    message = pae(MANIFEST_TYPE, PAYLOAD)
+    unnamed = tuple(Signature(key_id="", value=key.sign(message)) for key in (THREE, TWO, ONE))
+    envelope = Envelope(payload=PAYLOAD, payload_type=MANIFEST_TYPE, signatures=unnamed)
+
+    assert set(envelope.signed_by([ONE.public, TWO.public])) == {ONE.public, TWO.public}
+
+
+def test_junk_signatures_of_a_large_payload_cost_a_bounded_number_of_tries() -> None:
+    """Thirty-two signatures and as many keys would hash it a thousand times."""
+    payload = b"x" * 4_000_000
+    keys = [SigningKey(bytes([number]) * 32) for number in range(10, 42)]
+    junk = tuple(Signature(key_id="", value=ONE.sign(b"%d" % number)) for number in range(31))
+    honest = Signature(key_id=keys[-1].public.key_id, value=keys[-1].sign(pae(MANIFEST_TYPE, payload)))
+    envelope = Envelope(payload=payload, payload_type=MANIFEST_TYPE, signatures=(*junk, honest))
+    tried = 0
+
+    class Counting(PublicKey):
+        def verifies(self, signature: bytes, message: bytes) -> bool:
+            nonlocal tried
+            tried += 1
+            return tried == 1 and super().verifies(signature, message)
+
+    assert len(envelope.signed_by([Counting(key.public.raw) for key in keys])) == 1
+    assert tried <= 300
 
 
 @pytest.mark.parametrize("threshold", [0, -1])

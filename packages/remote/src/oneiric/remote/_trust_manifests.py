@@ -170,7 +170,7 @@ def _signers(manifest: EarlierManifest, keys: Sequence[PublicKey], what: str) ->
     message = _earlier_form(manifest.document, what)
     remaining = {key.raw: key for key in keys}
     found = []
-    for text in manifest.signatures[:64]:
+    for text in manifest.signatures[:32]:
         try:
             value = binascii.a2b_base64(text.encode(), strict_mode=True)
         except ValueError:

@@ -35,6 +35,9 @@ FRESHNESS_TYPE: Final = "application/vnd.oneiric.freshness.v1+json"
 #: More than any honest threshold; each costs the verifier a signature check for each trusted key.
 _MOST_SIGNATURES: Final = 32
 _MOST_TEXT: Final = 255
+#: What all tries of one envelope may hash together: a junk signature must cost its sender more than its reader.
+_MOST_HASHED_BYTES: Final = 1024 * 1024 * 1024
+_LEAST_TRIES: Final = 16
 _DEFAULT_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -108,17 +111,26 @@ class Envelope:
     def signed_by(self, keys: Iterable[PublicKey]) -> tuple[PublicKey, ...]:
         """Return those of *keys* that signed, each once however often it comes.
 
-        What a signature calls its key only decides which key is tried first.
+        What a signature calls its key only decides what is tried first. Each try hashes the payload: of a large one
+        only so many are made, and an envelope that needs more counts as not signed.
         """
         remaining = {key.raw: key for key in keys}
         message = pae(self.payload_type, self.payload)
+        tries = max(_LEAST_TRIES, _MOST_HASHED_BYTES // len(message))
+        unmatched = list(self.signatures)
         found: list[PublicKey] = []
-        for signature in self.signatures:
-            # Sorted: the key it names comes first.
-            for key in sorted(remaining.values(), key=lambda each: each.key_id != signature.key_id):
-                if key.verifies(signature.value, message):
-                    found.append(remaining.pop(key.raw))
-                    break
+        for is_named in (True, False):
+            for signature in tuple(unmatched):
+                for key in tuple(remaining.values()):
+                    if (key.key_id == signature.key_id) is not is_named:
+                        continue
+                    tries -= 1
+                    if tries < 0:
+                        return tuple(found)
+                    if key.verifies(signature.value, message):
+                        found.append(remaining.pop(key.raw))
+                        unmatched.remove(signature)
+                        break
         return tuple(found)
 
     def require(self, keys: Sequence[PublicKey], threshold: int, what: str) -> tuple[PublicKey, ...]:
