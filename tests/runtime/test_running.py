@@ -11,9 +11,10 @@ import pytest
 import structlog
 
 from oneiric.app import App, OrchestrateOptions, PlannedPart, RunningSystem
-from oneiric.core.errors import LifecycleError, OneiricError
+from oneiric.core import Secret
+from oneiric.core.errors import AuthenticationError, LifecycleError, OneiricError
 from oneiric.core.resolution import Candidate
-from oneiric.runtime.control import ControlClient, control_socket_path
+from oneiric.runtime.control import ControlClient, HmacSigner, control_socket_path
 
 type Offer = Callable[..., Candidate]
 type Write = Callable[..., None]
@@ -143,19 +144,33 @@ async def test_probes_are_answered_before_the_application_is_loaded(here: Path) 
     assert json.loads(seen["/api/v1/status"][1])["error"]["message"] == "the system is starting"
 
 
-async def test_a_signing_key_that_is_a_secret_is_fetched_before_anybody_may_ask(
-    here: Path, write: Write, quiet: list[dict[str, Any]]
+def signed_status(port: int, key: str) -> dict[str, Any]:
+    client = ControlClient(f"http://127.0.0.1:{port}", timeout_seconds=10, auth=HmacSigner("ops", Secret(key)))
+    return client.call("status")
+
+
+async def test_a_signing_key_that_is_a_secret_is_fetched_before_anybody_may_ask_and_renewed(
+    here: Path, write: Write
 ) -> None:
-    write(
-        c_yml="http: {port: 0, auth: {kind: hmac, hmac_keys: {ops: '${secret:ops-key}'}}}\n"
-        "secrets: {inline: {ops-key: '0123456789abcdef0123456789abcdef'}}\n"
-    )
-    host = Host(App.open("c.yml", environ={}))
+    settings = "http: {port: 0, auth: {kind: hmac, hmac_keys: {ops: '${secret:ops-key}'}}}\n"
+    first, second = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
+    write(c_yml=f"{settings}secrets: {{inline: {{ops-key: '{first}'}}}}\n")
+    app = App.open("c.yml", environ={})
+    host = Host(app)
     running = await host.until_ready()
     assert running.http is not None
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.http.port}") as client:
+    port = running.http.port
+    assert port is not None
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         assert (await client.get("/healthz")).status_code == 200
         assert (await client.get("/api/v1/status")).status_code == 401
+    assert (await asyncio.to_thread(signed_status, port, first))["ready"]
+    write(c_yml=f"{settings}secrets: {{inline: {{ops-key: '{second}'}}}}\n")
+    assert (await app.reload()).accepted
+    await asyncio.sleep(0)
+    with pytest.raises(AuthenticationError):
+        await asyncio.to_thread(signed_status, port, first)
+    assert (await asyncio.to_thread(signed_status, port, second))["ready"]
     assert await host.stop() == 0
 
 

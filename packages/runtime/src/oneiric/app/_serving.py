@@ -1,16 +1,17 @@
 """The HTTP server of a running application: there before the application is, and after it."""
 
+import asyncio
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from oneiric.core.errors import InactiveError
+from oneiric.core.errors import InactiveError, OneiricError
 from oneiric.runtime.control import ControlPlane, control_socket_path
 from oneiric.runtime.settings import SecretTemplate, resolve_secrets
 
 if TYPE_CHECKING:
     from oneiric.app._running import RunningSystem
-    from oneiric.runtime.http import HttpServer
+    from oneiric.runtime.http import ControlApp, HttpServer
 
 __all__ = ["LatePlane", "ServingPart", "serving"]
 
@@ -54,6 +55,9 @@ class ServingPart:
         self._plane = plane
         self._keep_state = keep_state
         self._server: HttpServer | None = None
+        self._served: ControlApp | None = None
+        self._stop_observing: Callable[[], None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int | None:
@@ -80,6 +84,24 @@ class ServingPart:
         socket_path = control_socket_path(loaded.settings.state_dir) if self._keep_state else None
         self._server = HttpServer(served, settings, socket_path=socket_path)
         await self._server.start()
+        if settings is not loaded.settings.http and running.system is not None:
+            self._served = served
+            self._stop_observing = running.system.app.secrets.observe(self._keys_rotated)
+
+    def _keys_rotated(self, _report: object) -> None:
+        self._renewing = asyncio.create_task(self._renew_keys(), name="renew http.auth keys")
+
+    async def _renew_keys(self) -> None:
+        from oneiric.runtime.http import authenticator_for  # noqa: PLC0415 - an extra
+
+        running, loaded = self._running, self._running.loaded
+        if running.system is None or self._served is None:
+            return
+        try:
+            settings = await resolve_secrets(loaded, loaded.settings.http, running.system.app.secrets)
+            self._served.authenticate(authenticator_for(settings.auth))
+        except OneiricError as error:
+            self._log("error", "http-keys-not-renewed", reason=str(error))  # the old ones hold
 
     def _log(self, level: str, message: str, **fields: Any) -> None:
         settings = self._running.loaded.settings
@@ -92,6 +114,8 @@ class ServingPart:
 
     async def stop(self) -> None:
         """Stop listening; requests that are being answered end first."""
+        if self._stop_observing is not None:
+            self._stop_observing()
         server, self._server = self._server, None
         if server is not None:
             await server.stop()

@@ -102,6 +102,10 @@ class ControlApp:
         self._loading = asyncio.Lock()
         self._held_bytes = 0
 
+    def authenticate(self, authenticator: Authenticator | None) -> None:
+        """Ask *authenticator* from the next request on, such as when a key was renewed."""
+        self._authenticator = authenticator
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; whatever it holds, the answer is no traceback."""
         if scope["type"] == "lifespan":
