@@ -18,6 +18,7 @@ GROUPS: Final = {
     "load": "swaps under callers that hold the instance across an await",
     "store": "durable writes of a thousand callers at once, and the hot read of activity",
     "lease": "what a caller pays: handle, lease, live call",
+    "events": "a dispatch to 1, 10 and 100 handlers, in turn and at once, and to one of 1,000 topics",
     "telemetry": "what watching costs a swap, and that it costs a read nothing",
     "imports": "import of the core",
     "start": "start of the command",

@@ -512,3 +512,65 @@ async def test_a_cancelled_caller_is_not_taken_for_a_failed_handler() -> None:
         async with asyncio.timeout(0):
             await events.dispatch(event(), results=True)
     assert ledger.seen == []
+
+
+@pytest.mark.parametrize("options", [{}, {"results": True}, {"fanout": "concurrent"}])
+async def test_a_dispatch_ends_when_its_dead_letters_are_kept(options: Any) -> None:
+    kept: list[str] = []
+
+    async def keep(handler: str) -> None:
+        await asyncio.sleep(0)
+        kept.append(handler)
+
+    ledger = Ledger()
+    events = dispatcher(
+        ledger.handler("bad", OSError("gone")),
+        ledger.handler("good"),
+        ledger.handler("worse", OSError("gone")),
+        dead_letter=lambda envelope, handler, *why: keep(handler),
+    )
+    await events.dispatch(event(), **options)
+    assert kept == ["bad", "worse"]
+
+
+async def test_a_dead_letter_that_cannot_be_kept_is_raised_after_every_turn() -> None:
+    async def full(*_: object) -> None:
+        raise DispatchError("the disk is full")
+
+    ledger = Ledger()
+    events = dispatcher(ledger.handler("bad", OSError("gone")), ledger.handler("after"), dead_letter=full)
+    with pytest.raises(DispatchError, match="the disk is full"):
+        await events.dispatch(event())
+    assert ledger.seen == ["bad", "after"]
+
+
+async def test_a_loop_through_tasks_of_their_own_is_found_where_dispatches_are_traced() -> None:
+    rounds = 0
+    refused = asyncio.Event()
+    sent: set[asyncio.Task[Any]] = set()
+
+    async def again(envelope: EventEnvelope) -> None:
+        nonlocal rounds
+        rounds += 1
+        task = asyncio.create_task(events.trace(event("loop")))
+        sent.add(task)
+        task.add_done_callback(lambda done: done.exception())
+
+    events = dispatcher(EventHandler(name="again", call=again), dead_letter=lambda *letter: refused.set())
+    await events.trace(event("loop"))
+    async with asyncio.timeout(5):
+        await refused.wait()
+    assert rounds == 17
+
+
+async def test_a_handler_that_runs_at_once_runs_in_a_task_of_its_name() -> None:
+    names: list[str] = []
+
+    async def note(envelope: EventEnvelope) -> None:
+        task = asyncio.current_task()
+        names.append("" if task is None else task.get_name())
+
+    await dispatcher(
+        EventHandler(name="a", call=note), EventHandler(name="b", call=note), fanout="concurrent"
+    ).dispatch(event())
+    assert names == ["a", "b"]

@@ -6,16 +6,18 @@ one: its failure is in the report, and in the dead letters.
 
 import asyncio
 from asyncio import Task
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from time import perf_counter
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Never
 
 from oneiric.core.errors import DispatchError
 from oneiric.runtime.events._envelope import EventEnvelope
 from oneiric.runtime.events._explanation import EventExplanation, explain
 from oneiric.runtime.events._handler import Call, EventHandler, GuardedCall, Refused
-from oneiric.runtime.events._results import DispatchReport, HandlerResult, Outcome, results_of
+from oneiric.runtime.events._plan import Plan
+from oneiric.runtime.events._results import DispatchReport, HandlerResult, Outcome, failures_of
 from oneiric.runtime.events._topics import TopicIndex, check_topic
 
 __all__ = ["EventDispatcher"]
@@ -31,24 +33,6 @@ type DeadLetter = Callable[[EventEnvelope, str, str, BaseException | None, int],
 _handled: ContextVar[EventEnvelope | None] = ContextVar("oneiric_handled_event", default=None)
 
 
-class _Plan:
-    """Who is called for the events of one topic."""
-
-    __slots__ = ("calls", "chooses", "handlers", "named_calls", "success", "topic")
-
-    def __init__(
-        self, topic: str, handlers: tuple[EventHandler, ...], calls: tuple[Call, ...], *, chooses: bool
-    ) -> None:
-        self.topic = topic
-        self.handlers = handlers
-        self.calls = calls
-        self.named_calls = tuple(zip((handler.name for handler in handlers), calls, strict=True))
-        #: The report of an event that every handler took.
-        self.success = DispatchReport(topic, len(handlers))
-        #: Whether each event has to be looked at to know who is called.
-        self.chooses = chooses
-
-
 class EventDispatcher:
     """Give events to handlers.
 
@@ -56,9 +40,11 @@ class EventDispatcher:
         fanout: ``"ordered"``: one handler after the other, in the caller's task. ``"concurrent"``: each in a task and
             a context of its own, all at once.
         hop_limit: An event that was caused by more others than this, one by the other, is refused; a loop that runs
-            nested in one call is found after twice as many.
+            nested in one call is found after twice as many. Without *observe*, an event that an ordered handler
+            sends off in a task of its own counts as caused by nobody.
         dead_letter: Told of every event that a handler did not take: envelope, handler, reason (``"failed"``,
-            ``"refused"`` or ``"hops"``), error and attempts. Must not raise.
+            ``"refused"`` or ``"hops"``), error and attempts. What it returns is awaited, if it can be, before the
+            dispatch ends.
         observe: Told of every report; makes the dispatcher record every handler's result. Must not raise.
     """
 
@@ -74,14 +60,15 @@ class EventDispatcher:
         self._hop_limit = hop_limit
         self._dead_letter = dead_letter
         self._observe = observe
-        #: Dispatches that go the long way now, and one if all must; counts hops by context.
-        self._special = int(observe is not None or fanout != "ordered")
-        #: Dispatches that go the short way now, which counts no hops: a loop makes them pile up, and is then counted.
-        self._running = 0
+        # Dispatches that go on now. The short way counts no hops: a loop makes them pile up, and from the hop limit on
+        # they go the long way. One that goes the long way counts as so many, so that what it causes does too.
+        self._running = hop_limit if observe is not None or fanout != "ordered" else 0
         self._handlers: dict[str, EventHandler] = {}
         self._calls: dict[str, Call] = {}
         self._index: TopicIndex[EventHandler] = TopicIndex()
-        self._plans: dict[str, _Plan] = {}
+        self._plans: dict[str, Plan] = {}
+        #: Those of the plans that concern every event of their topic.
+        self._short_plans: dict[str, Plan] = {}
 
     @property
     def handlers(self) -> tuple[EventHandler, ...]:
@@ -126,7 +113,7 @@ class EventDispatcher:
         }
         self._handlers = taken
         self._index = TopicIndex((topic, handler) for handler in taken.values() for topic in handler.topics)
-        self._plans = {}
+        self._plans, self._short_plans = {}, {}
 
     async def dispatch(
         self, envelope: EventEnvelope, *, results: bool = False, fanout: Fanout | None = None
@@ -145,49 +132,56 @@ class EventDispatcher:
 
         Raises:
             DispatchError: The topic is malformed, or the event was caused by too many others, one by the other.
+            Exception: What keeping a dead letter raised; every handler has had its turn by then.
         """
         try:
-            plan = self._plans[envelope.topic]
+            plan = self._short_plans[envelope.topic]
         except KeyError:
             plan = self._compiled(envelope.topic)
-        if results or fanout or self._special or plan.chooses or envelope.hops or self._running >= self._hop_limit:
-            return await self._specially(plan, envelope, results=results, fanout=fanout)
+        if results or fanout or envelope.hops or self._running >= self._hop_limit or plan.chooses:
+            return await self.trace(envelope, results=results, fanout=fanout)
         failures: list[HandlerResult] | None = None
         self._running += 1
         try:
             for call in plan.calls:
                 try:
                     await call(envelope)
-                except BaseException as error:  # noqa: BLE001 - _failed lets pass what is not the handler's own
+                except BaseException as error:  # noqa: BLE001 - _own lets pass what is not the handler's own
                     failures = failures or []
-                    failures.append(self._failed(plan, call, envelope, error))
+                    failures.append(_failed(plan, call, _own(error)))
         finally:
             self._running -= 1
-        return plan.success if failures is None else DispatchReport(plan.topic, len(plan.calls), tuple(failures))
+        return plan.success if failures is None else await self._report(plan, envelope, tuple(failures))
 
-    async def _specially(
-        self, plan: _Plan, envelope: EventEnvelope, *, results: bool, fanout: Fanout | None
+    async def trace(
+        self, envelope: EventEnvelope, *, results: bool = False, fanout: Fanout | None = None
     ) -> DispatchReport:
-        """Dispatch whatever the short way is not made for."""
+        """Dispatch an event so that what its handlers cause counts as caused by it, wherever they send it off.
+
+        The arguments, the answer and the errors are those of `dispatch`, which comes here itself when it must.
+        """
+        plan = self._plans.get(envelope.topic) or self._compiled(envelope.topic)
         cause = _handled.get()
         if cause is not None or envelope.hops:
-            envelope = self._one_hop_further(envelope, cause)
+            envelope = one_hop_further(envelope, cause)
+            if envelope.hops > self._hop_limit:
+                await self._refuse_loop(envelope)
         if plan.chooses:
             plan = self._chosen(plan, envelope)
         token = _handled.set(envelope)
-        self._special += 1
+        self._running += self._hop_limit
         try:
             # With one handler there is nothing to run at the same time.
             if (fanout or self._fanout) == "concurrent" and len(plan.calls) > 1:
                 if results or self._observe is not None:
                     return await self._concurrently_recorded(plan, envelope)
                 return await self._concurrently(plan, envelope)
-            return await self._in_turn(plan, envelope)
+            return await self._in_turn(plan, envelope, recorded=results or self._observe is not None)
         finally:
-            self._special -= 1
+            self._running -= self._hop_limit
             _handled.reset(token)
 
-    async def _in_turn(self, plan: _Plan, envelope: EventEnvelope) -> DispatchReport:
+    async def _in_turn(self, plan: Plan, envelope: EventEnvelope, *, recorded: bool) -> DispatchReport:
         outcomes: list[Outcome] = []
         failed = False
         started = perf_counter()
@@ -199,105 +193,87 @@ class EventDispatcher:
                 outcomes.append((name, None, _own(error), _attempts(error), perf_counter()))
             else:
                 outcomes.append((name, value, None, 1, perf_counter()))
-        if failed or self._observe is not None:
-            return self._report(plan, envelope, outcomes, started, ordered=True)
-        return DispatchReport(plan.topic, len(outcomes), (), outcomes, started)
+        if not failed and self._observe is None:
+            return DispatchReport(plan.topic, len(outcomes), (), outcomes, started) if recorded else plan.success
+        failures = failures_of(outcomes, started, ordered=True) if failed else ()
+        return await self._report(plan, envelope, failures, outcomes if recorded else (), started)
 
-    async def _concurrently(self, plan: _Plan, envelope: EventEnvelope) -> DispatchReport:
-        """Run all handlers at once and look only for failures."""
-        loop = asyncio.get_running_loop()
-        pending: list[tuple[str, asyncio.Task[Any]]] = []
+    async def _concurrently(self, plan: Plan, envelope: EventEnvelope) -> DispatchReport:
+        """Run all handlers at once and write down only what fails."""
         outcomes: list[Outcome] = []
-        for name, call in plan.named_calls:
-            task = Task(_guarded(call, envelope), loop=loop, eager_start=True)
-            if not task.done():
-                pending.append((name, task))
-            elif (error := _error_of(task)) is not None:
+
+        async def guarded(name: str, call: Call) -> None:
+            try:
+                await call(envelope)
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - a task that exits would end the event loop
                 outcomes.append((name, None, error, _attempts(error), 0.0))
+
+        loop = asyncio.get_running_loop()
+        pending = [
+            task
+            for name, call in plan.named_calls
+            if not (task := Task(guarded(name, call), loop=loop, name=name, eager_start=True)).done()
+        ]
         if pending:
-            await _finished([task for _, task in pending])
-            for name, task in pending:
-                if (error := _error_of(task)) is not None:
-                    outcomes.append((name, None, error, _attempts(error), 0.0))
+            await _finished(pending)
         if not outcomes:
             return plan.success
-        return self._report(plan, envelope, outcomes, 0.0, ordered=False)
+        failures = failures_of(plan.in_turns(outcomes), 0.0, ordered=False)
+        return await self._report(plan, envelope, failures)
 
-    async def _concurrently_recorded(self, plan: _Plan, envelope: EventEnvelope) -> DispatchReport:
+    async def _concurrently_recorded(self, plan: Plan, envelope: EventEnvelope) -> DispatchReport:
         """Run all handlers at once and write down what each returned and when it ended."""
+        outcomes: list[Outcome] = []
+
+        async def written_down(name: str, call: Call) -> None:
+            try:
+                value = await call(envelope)
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - as above
+                outcomes.append((name, None, error, _attempts(error), perf_counter()))
+            else:
+                outcomes.append((name, value, None, 1, perf_counter()))
+
         loop = asyncio.get_running_loop()
         started = perf_counter()
-        ends: dict[asyncio.Task[Any], float] = {}
-        tasks: list[asyncio.Task[Any]] = []
-        for call in plan.calls:
-            task = Task(_guarded(call, envelope), loop=loop, eager_start=True)
-            tasks.append(task)
-            if task.done():
-                ends[task] = perf_counter()
-            else:
-                task.add_done_callback(lambda done: ends.setdefault(done, perf_counter()))
-        if len(ends) < len(tasks):
-            await _finished([task for task in tasks if task not in ends])
-        outcomes: list[Outcome] = []
-        for (name, _), task in zip(plan.named_calls, tasks, strict=True):
-            error = _error_of(task)
-            value = None if error is not None else task.result()
-            outcomes.append((name, value, error, _attempts(error), ends.get(task, perf_counter())))
-        return self._report(plan, envelope, outcomes, started, ordered=False)
+        tasks = [Task(written_down(*each), loop=loop, name=each[0], eager_start=True) for each in plan.named_calls]
+        await _finished([task for task in tasks if not task.done()])
+        outcomes = plan.in_turns(outcomes)
+        failures = failures_of(outcomes, started, ordered=False)
+        return await self._report(plan, envelope, failures, outcomes, started, ordered=False)
 
-    def _report(
-        self, plan: _Plan, envelope: EventEnvelope, outcomes: list[Outcome], started: float, *, ordered: bool
+    async def _report(
+        self,
+        plan: Plan,
+        envelope: EventEnvelope,
+        failures: tuple[HandlerResult, ...],
+        outcomes: Sequence[Outcome] = (),
+        started: float = 0.0,
+        *,
+        ordered: bool = True,
     ) -> DispatchReport:
-        spelt = results_of(outcomes, started, ordered=ordered)
-        failures = tuple(result for result in spelt if not result.success)
-        for result in failures:
-            self._bury(envelope, result)
+        """Return the report when the observer was told and every dead letter is kept."""
         report = DispatchReport(plan.topic, len(plan.calls), failures, outcomes, started, ordered=ordered)
         if self._observe is not None:
             self._observe(report)
+        if self._dead_letter is not None:
+            for result in failures:
+                reason = "refused" if isinstance(result.error, Refused) else "failed"
+                await _kept(self._dead_letter(envelope, result.handler, reason, result.error, result.attempts))
         return report
 
-    def _failed(self, plan: _Plan, call: Call, envelope: EventEnvelope, error: BaseException) -> HandlerResult:
-        name = plan.handlers[plan.calls.index(call)].name
-        result = HandlerResult(
-            handler=name, success=False, duration_seconds=0.0, error=_own(error), attempts=_attempts(error)
-        )
-        self._bury(envelope, result)
-        return result
-
-    def _bury(self, envelope: EventEnvelope, result: HandlerResult) -> None:
+    async def _refuse_loop(self, envelope: EventEnvelope) -> Never:
         if self._dead_letter is not None:
-            reason = "refused" if isinstance(result.error, Refused) else "failed"
-            self._dead_letter(envelope, result.handler, reason, result.error, result.attempts)
+            await _kept(self._dead_letter(envelope, "", "hops", None, 0))
+        raise DispatchError(
+            f"event {envelope.topic!r} was caused by {envelope.hops} others, one by the other",
+            "break the loop: a handler causes the event it handles",
+        )
 
-    def _one_hop_further(self, envelope: EventEnvelope, cause: EventEnvelope | None) -> EventEnvelope:
-        """Return the event with its hops counted on.
-
-        Raises:
-            DispatchError: There were too many.
-        """
-        if cause is not None and cause.hops >= envelope.hops:
-            # An event that a handler causes has come one hop further than the one being handled.
-            envelope = EventEnvelope(
-                envelope.topic,
-                envelope.payload,
-                envelope.headers,
-                envelope.id,
-                envelope.source,
-                envelope.subject,
-                envelope.time,
-                cause.hops + 1,
-            )
-        if envelope.hops > self._hop_limit:
-            if self._dead_letter is not None:
-                self._dead_letter(envelope, "", "hops", None, 0)
-            raise DispatchError(
-                f"event {envelope.topic!r} was caused by {envelope.hops} others, one by the other",
-                "break the loop: a handler causes the event it handles",
-            )
-        return envelope
-
-    def _compiled(self, topic: str) -> _Plan:
+    def _compiled(self, topic: str) -> Plan:
         check_topic(topic)
         order = {name: place for place, name in enumerate(self._handlers)}
         found = sorted(self._index.match(topic), key=lambda each: (-each.priority, order[each.name]))
@@ -308,13 +284,16 @@ class EventDispatcher:
         plan = self._plan(topic, tuple(found), chooses=has_filters)
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
+            self._short_plans.clear()
         self._plans[topic] = plan
+        if not has_filters:
+            self._short_plans[topic] = plan
         return plan
 
-    def _plan(self, topic: str, handlers: tuple[EventHandler, ...], *, chooses: bool) -> _Plan:
-        return _Plan(topic, handlers, tuple(self._calls[handler.name] for handler in handlers), chooses=chooses)
+    def _plan(self, topic: str, handlers: tuple[EventHandler, ...], *, chooses: bool) -> Plan:
+        return Plan(topic, handlers, tuple(self._calls[handler.name] for handler in handlers), chooses=chooses)
 
-    def _chosen(self, plan: _Plan, envelope: EventEnvelope) -> _Plan:
+    def _chosen(self, plan: Plan, envelope: EventEnvelope) -> Plan:
         """Return the plan of those whose filters hold."""
         wanting = tuple(each for each in plan.handlers if all(one.holds(envelope) for one in each.filters))
         exclusive = next((each for each in wanting if each.fanout == "exclusive"), None)
@@ -325,20 +304,30 @@ class EventDispatcher:
         return explain(envelope, self.handlers)
 
 
-class _HandlerExit(Exception):  # noqa: N818 - a wrapper on its way to the report, which gets what is inside
-    """A handler raised `SystemExit`."""
+def one_hop_further(envelope: EventEnvelope, cause: EventEnvelope | None = None) -> EventEnvelope:
+    """Return an event with its hops counted on, if it is being caused by another.
+
+    Args:
+        envelope: The event.
+        cause: What is being handled; by default what the context says.
+    """
+    cause = cause or _handled.get()
+    if cause is None or cause.hops < envelope.hops:
+        return envelope
+    # An event that a handler causes has come one hop further than the one being handled.
+    return replace(envelope, hops=cause.hops + 1)
 
 
-async def _guarded(call: Call, envelope: EventEnvelope) -> Any:
-    """Await a call; a handler that exits fails, where a task that exits would end the event loop."""
-    try:
-        return await call(envelope)
-    except SystemExit as error:
-        raise _HandlerExit(error) from error
+async def _kept(answer: object) -> None:
+    """Wait until a dead letter is kept, where that takes time."""
+    if isinstance(answer, Awaitable):
+        await answer
 
 
-async def _finished(tasks: "list[asyncio.Task[Any]]") -> None:
+async def _finished(tasks: "list[Task[None]]") -> None:
     """Wait for every task; a cancellation is passed on to them, and waits until they have heeded it."""
+    if not tasks:
+        return
     try:
         await asyncio.wait(tasks)
     except asyncio.CancelledError:
@@ -364,12 +353,9 @@ def _own(error: BaseException) -> BaseException:
     return error
 
 
-def _error_of(task: "asyncio.Task[Any]") -> BaseException | None:
-    try:
-        error = task.exception()
-    except asyncio.CancelledError as cancelled:
-        return cancelled
-    return error.__cause__ if type(error) is _HandlerExit else error
+def _failed(plan: Plan, call: Call, error: BaseException) -> HandlerResult:
+    name = plan.handlers[plan.calls.index(call)].name
+    return HandlerResult(handler=name, success=False, duration_seconds=0.0, error=error, attempts=_attempts(error))
 
 
 def _attempts(error: BaseException | None) -> int:

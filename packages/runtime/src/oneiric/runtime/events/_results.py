@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["DispatchReport", "HandlerResult", "Outcome"]
+__all__ = ["DispatchReport", "HandlerResult", "Outcome", "failures_of", "results_of"]
 
 #: What the dispatcher writes down per handler while it is busy: (name, value, error, attempts, ended at).
 type Outcome = tuple[str, Any, BaseException | None, int, float]
@@ -119,3 +119,8 @@ def results_of(outcomes: Sequence[Outcome], started: float, *, ordered: bool) ->
         if ordered:
             turn = ended
     return results
+
+
+def failures_of(outcomes: Sequence[Outcome], started: float, *, ordered: bool) -> tuple[HandlerResult, ...]:
+    """Spell out what was written down of those that failed."""
+    return tuple(result for result in results_of(outcomes, started, ordered=ordered) if not result.success)
