@@ -15,7 +15,7 @@ from oneiric.core.security import FactoryAllowList
 from oneiric.remote.envelope import Envelope
 from oneiric.remote.manifest import FactoryPolicy
 from oneiric.remote.testing import RepositorySimulator
-from oneiric.remote.trust import TrustedManifests, TrustRoot
+from oneiric.remote.trust import TrustedManifests, TrustRoot, VerifiedManifest
 
 ROUNDS = 15
 SIZES = (1_000, 10_000)
@@ -61,10 +61,16 @@ def tabled(payload: bytes, signature: bytes, key: VerifyKey) -> dict[tuple[str, 
     return {(each["domain"], each["key"], each["provider"]): each for each in entries}
 
 
+def verified(trusted: TrustedManifests, envelope: bytes) -> VerifiedManifest:
+    """Verify and parse, for the first time: bytes that were read before are not parsed again."""
+    trusted._reader._last.clear()
+    return trusted.update_manifest(envelope)
+
+
 def registered(trusted: TrustedManifests, envelope: bytes) -> Resolver:
     """Verify, parse, validate and register."""
     resolver = Resolver(Policy())
-    resolver.apply(add=trusted.update_manifest(envelope).candidates(POLICY).candidates)
+    resolver.apply(add=verified(trusted, envelope).candidates(POLICY).candidates)
     return resolver
 
 
@@ -99,9 +105,24 @@ def _add_size(contest: Contest, count: int) -> None:
     label = f"pynacl verify, json.loads without duplicates, a dictionary: {what}"
     add(floor, label, lambda: tabled(payload, signature, verify_key), "floor")
     add(f"whole_{count}", f"verify, parse, validate, register: {what}", lambda: registered(trusted, envelope))
-    add(f"verify_{count}", "of it: verify and parse", lambda: trusted.update_manifest(envelope))
+    add(f"verify_{count}", "of it: verify and parse", lambda: verified(trusted, envelope))
     add(f"validate_{count}", "of it: candidates", lambda: manifest.candidates(POLICY))
     add(f"register_{count}", "of it: register", lambda: Resolver(Policy()).apply(add=offered))
+    bare = f"bare_{count}"
+    contest.add_timed(
+        bare,
+        _timed(lambda: verify_key.verify(payload, signature)),
+        label=f"pynacl verify: {what}",
+        who="floor",
+        floor=bare,
+        operations=count,
+        number=1,
+    )
+    again = TrustedManifests(TrustRoot.pinned(repository.roots[0]), state=trusted.state, now=NOW)
+    again.update_manifest(envelope)
+    run = _timed(lambda: again.at(NOW).update_manifest(envelope))
+    label = f"the same manifest again: {what}"
+    contest.add_timed(f"unchanged_{count}", run, label=label, floor=bare, operations=count, number=1)
     for peer in _peers.manifests(count):
         add(f"{peer.name}_{count}", f"{peer.label}: {what}", peer.names["run"], "peer")
 

@@ -125,6 +125,24 @@ def test_the_same_manifest_again_is_no_rollback(client: Client) -> None:
     assert client.state.as_dict() == before
 
 
+def test_the_same_manifest_again_is_verified_again_and_parsed_no_more(
+    client: Client, repository: RepositorySimulator, clock: Clock
+) -> None:
+    trusted = client.sync()
+    body_before = trusted.manifests[""].body
+    later = trusted.at(clock.now + 60)
+
+    assert later.update_manifest(repository.manifest).body is body_before
+    later.update_root(repository.rotate("manifest"))
+    with pytest.raises(SignatureError, match="signed by 0"):
+        later.update_manifest(repository.manifest)
+    expired = trusted.at(clock.now + DAY)
+    with pytest.raises(ExpiredError):
+        expired.update_manifest(repository.manifest)
+    assert trusted.root.version == 1
+    assert trusted.update_manifest(repository.manifest).body is body_before
+
+
 # Arbitrary installation, wrong role, type confusion (T01 to T05)
 
 

@@ -20,6 +20,8 @@ __all__ = [
     "refuse_double_delegation",
     "refuse_out_of_scope",
     "refuse_taken",
+    "require_audience",
+    "require_current",
     "require_mine",
     "require_newer",
     "require_time",
@@ -122,6 +124,20 @@ def require_mine(policy: ClientPolicy, root: TrustRoot, product: str, channel: s
         raise SchemaError(f"{what} is of product {product!r}, and this client takes {mine!r}")
     if channel != policy.channel:
         raise SchemaError(f"{what} is of channel {channel!r}, and this client takes {policy.channel!r}")
+
+
+def require_audience(policy: ClientPolicy, audience: tuple[str, ...], what: str) -> None:
+    """Refuse a manifest that names who it is for, and not this client."""
+    if audience and policy.audience not in audience:
+        raise SchemaError(f"{what} is for {', '.join(audience)[:200]}, and this client is {policy.audience!r}")
+
+
+def require_current(root: TrustRoot, now: float) -> None:
+    """Refuse everything under a root that has expired."""
+    if root.expires is not None and root.expires <= now:
+        raise ExpiredError(
+            f"root version {root.version} expired at {format_time(root.expires)}", "a newer root from its publisher"
+        )
 
 
 def require_time(issued: str, expires: str, *, now: float, skew_seconds: float, what: str) -> None:

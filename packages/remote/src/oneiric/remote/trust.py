@@ -15,13 +15,14 @@ then.
 Source: The Update Framework, version 1.0.34, section 5.3 to 5.6, with one manifest in place of snapshot and targets.
 """
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from typing import Final
 
 from oneiric.core.errors import DigestError, ExpiredError, ManifestError, RollbackError, SchemaError
-from oneiric.remote._manifest_body import Delegation, parse_manifest
-from oneiric.remote._timestamps import format_time, parse_time
+from oneiric.remote._manifest_body import Delegation
+from oneiric.remote._timestamps import parse_time
 from oneiric.remote._trust_checks import (
     ClientPolicy,
     accepted,
@@ -29,6 +30,8 @@ from oneiric.remote._trust_checks import (
     refuse_double_delegation,
     refuse_out_of_scope,
     refuse_taken,
+    require_audience,
+    require_current,
     require_mine,
     require_newer,
     require_time,
@@ -44,8 +47,9 @@ from oneiric.remote._trust_documents import (
     parse_document,
 )
 from oneiric.remote._trust_manifests import EmbeddedPolicy, VerifiedManifest, read_embedded, read_unsigned
+from oneiric.remote._trust_reading import ManifestReader
 from oneiric.remote._trust_state import Accepted, TrustedState
-from oneiric.remote.envelope import FRESHNESS_TYPE, MANIFEST_TYPE, Envelope
+from oneiric.remote.envelope import FRESHNESS_TYPE, Envelope
 
 __all__ = [
     "Accepted",
@@ -92,6 +96,7 @@ class TrustedManifests:
             raise SchemaError(f"the root is of product {root.product!r}, and {self._policy.product!r} was asked for")
         self._root = root
         self._clock = now
+        self._reader = ManifestReader(self._policy.max_bytes)
         self._roots: list[bytes] = []
         self._freshness: tuple[bytes, FreshnessBody] | None = None
         self._accepted: dict[str, Accepted] = {}
@@ -127,6 +132,17 @@ class TrustedManifests:
         if self._freshness is not None:
             signed.append(parse_time(self._freshness[1].issued))
         return max([self._clock, *signed])
+
+    def at(self, now: float) -> "TrustedManifests":
+        """Return what is trusted as it stands, at a later time: where a process that goes on starts its next sync.
+
+        The same manifest again then costs one signature check.
+        """
+        later = copy.copy(self)
+        later._clock = now  # noqa: SLF001 - our own copy
+        later._roots, later._accepted = list(self._roots), dict(self._accepted)  # noqa: SLF001 - as above
+        later._manifests = dict(self._manifests)  # noqa: SLF001 - as above
+        return later
 
     # Roots
 
@@ -192,9 +208,9 @@ class TrustedManifests:
             RollbackError: An older one, or another one of the same version, than was taken before.
             SchemaError: It is no freshness document, or another product's or channel's.
         """
-        self._require_current_root()
+        require_current(self._root, self.now)
         body = self._signed_freshness(data)
-        self._require_mine(body.product, body.channel, "freshness document")
+        require_mine(self._policy, self._root, body.product, body.channel, "freshness document")
         self._require_time(body.issued, body.expires, "freshness document")
         if self._freshness is not None:
             before = self._freshness[1]
@@ -231,7 +247,7 @@ class TrustedManifests:
             RollbackError: An older one, or another one of the same version, than was accepted before.
             SchemaError: It is no manifest, or for another product, channel or audience.
         """
-        self._require_current_root()
+        require_current(self._root, self.now)
         manifest = self._take(data, _OWN, self._root.manifest, frozenset())
         refuse_double_delegation(self._root, manifest)
         self._accepted[_OWN] = accepted(manifest)
@@ -250,7 +266,7 @@ class TrustedManifests:
             DigestError: It is not the one that is current, or was revoked.
             ManifestError: As `update_manifest`.
         """
-        self._require_current_root()
+        require_current(self._root, self.now)
         delegation, revoked = self._delegated(publisher, hashlib.sha256(data).hexdigest())
         manifest = self._take(data, publisher, KeySet.of(delegation), revoked)
         refuse_out_of_scope(manifest, delegation)
@@ -278,11 +294,11 @@ class TrustedManifests:
         if before is None or hashlib.sha256(data).hexdigest() != before.sha256:
             raise DigestError("the cached manifest is not the one that was accepted", "fetch it again")
         if publisher == _OWN:
-            manifest = self._read(data, before.sha256, _OWN, self._root.manifest)
+            manifest = self._read(data, _OWN, self._root.manifest)
             self._manifests = {_OWN: manifest}
             return manifest
         delegation, revoked = self._delegated(publisher, before.sha256)
-        manifest = self._read(data, before.sha256, publisher, KeySet.of(delegation), revoked)
+        manifest = self._read(data, publisher, KeySet.of(delegation), revoked)
         refuse_out_of_scope(manifest, delegation)
         refuse_taken(manifest, {name: each for name, each in self._manifests.items() if name != publisher})
         self._manifests[publisher] = manifest
@@ -305,13 +321,13 @@ class TrustedManifests:
         """Verify a manifest that is to be accepted now."""
         what = _called(publisher)
         pin = self._pin(publisher)
-        digest = hashlib.sha256(data).hexdigest()
+        digest = self._reader.digest(data, publisher)
         if pin is not None and (len(data), digest) != (pin.length, pin.sha256):
             raise DigestError(
                 f"{what} is {len(data)} bytes of digest {digest}; current is {pin.length} bytes of {pin.sha256}",
                 "another mirror; this one serves something else",
             )
-        manifest = self._read(data, digest, publisher, keys, revoked)
+        manifest = self._read(data, publisher, keys, revoked)
         body = manifest.body
         assert body is not None  # noqa: S101 - an envelope always holds one
         if pin is not None and body.version != pin.version:
@@ -321,20 +337,18 @@ class TrustedManifests:
         return manifest
 
     def _read(
-        self, data: bytes, digest: str, publisher: str, keys: KeySet, revoked: frozenset[str] = frozenset()
+        self, data: bytes, publisher: str, keys: KeySet, revoked: frozenset[str] = frozenset()
     ) -> VerifiedManifest:
         """Verify all that does not depend on the time: signatures, schema, whose it is and for whom."""
         what = _called(publisher)
-        envelope, signers = opened(data, MANIFEST_TYPE, keys, what, self._policy.max_bytes)
-        body = parse_manifest(envelope.payload, what)
-        self._require_mine(body.product, body.channel, what)
-        if body.audience and self._policy.audience not in body.audience:
-            audience = ", ".join(body.audience)[:200]
-            raise SchemaError(f"{what} is for {audience}, and this client is {self._policy.audience!r}")
+        reading, signers = self._reader.read(data, publisher, keys, what)
+        body = reading.body
+        require_mine(self._policy, self._root, body.product, body.channel, what)
+        require_audience(self._policy, body.audience, what)
         if (body.publisher or _OWN) != publisher:
             raise SchemaError(f"{what} says that its publisher is {body.publisher!r}")
         return VerifiedManifest(
-            digest=digest,
+            digest=reading.digest,
             length=len(data),
             signature="envelope",
             signed_by=tuple(key.key_id for key in signers),
@@ -358,17 +372,6 @@ class TrustedManifests:
 
     # What is asked of every document
 
-    def _require_current_root(self) -> None:
-        expires = self._root.expires
-        if expires is not None and expires <= self.now:
-            raise ExpiredError(
-                f"root version {self._root.version} expired at {format_time(expires)}",
-                "a newer root from its publisher",
-            )
-
-    def _require_mine(self, product: str, channel: str, what: str) -> None:
-        require_mine(self._policy, self._root, product, channel, what)
-
     def _require_time(self, issued: str, expires: str, what: str) -> None:
         require_time(issued, expires, now=self.now, skew_seconds=self._policy.skew_seconds, what=what)
 
@@ -388,7 +391,7 @@ class TrustedManifests:
         if state.freshness is not None:
             try:
                 body = self._signed_freshness(state.freshness)
-                self._require_mine(body.product, body.channel, "freshness document")
+                require_mine(self._policy, self._root, body.product, body.channel, "freshness document")
                 self._freshness = (state.freshness, body)
             except ManifestError as error:
                 problems.append(f"what was remembered as current no longer counts: {error.message}")
