@@ -45,7 +45,7 @@ BAD: Final = (
 _LOOKS: Final = 10
 #: What one reload may leave behind, in bytes: less than the smallest thing it makes. Caches fill up over some hundred.
 _MOST_GROWTH_BYTES: Final = 48.0
-_MOST_WHILE_FILLING_BYTES: Final = 2_048.0
+_MOST_WHILE_FILLING_BYTES: Final = 6_144.0
 _FILLED: Final = 500
 _MOST_SECONDS: Final = 2.0
 #: Longer than a reload keeps the loop busy, so that calls are in flight whenever an instance is replaced.

@@ -226,7 +226,8 @@ def application(config: Path) -> App:
 async def running(app: App) -> AsyncIterator[RunningSystem]:
     """Run it as a process of its own does: with state files, a control socket and a server."""
     ready: asyncio.Future[RunningSystem] = asyncio.get_running_loop().create_future()
-    system = RunningSystem(app, OrchestrateOptions(handle_signals=False, on_ready=ready.set_result))
+    options = OrchestrateOptions(handle_signals=False, on_ready=ready.set_result)
+    system = RunningSystem(app.loaded, lambda: app, keep_state=True, options=options)
     task = asyncio.create_task(system.run())
     first: list[asyncio.Future[Any]] = [task, ready]
     await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
@@ -263,7 +264,8 @@ async def use_and_fail(run: Run, app: App) -> None:
 
 async def fall_ill(run: Run, app: App, system: RunningSystem) -> None:
     """Let a supervised service fail, and wait until it was restarted."""
-    assert system.supervisor is not None
+    assert system.system is not None
+    assert system.system.supervisor is not None
     restarted = asyncio.Event()
     before = app.lifecycle.get_status("service", "ill").generation
 
@@ -275,7 +277,7 @@ async def fall_ill(run: Run, app: App, system: RunningSystem) -> None:
     app.lifecycle.get_instance("service", "ill").fault = "health"
     await asyncio.wait_for(restarted.wait(), 30)
     stop()
-    run.tell("supervisor", system.supervisor.info())
+    run.tell("supervisor", system.system.supervisor.info())
 
 
 async def rotate(run: Run, hook: SecretsHook, canaries: dict[str, str]) -> None:
