@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,10 +19,12 @@ from oneiric.core.errors import (
     InvalidCandidateError,
     LifecycleError,
     LoadError,
+    OneiricError,
 )
 from oneiric.core.lifecycle import LifecycleHooks, read_snapshot
 from oneiric.core.resolution import Candidate
 from oneiric.domains import AdapterBridge, ServiceBridge, TaskBridge
+from oneiric.runtime.notifications import NotificationRecord
 
 type Offer = Callable[..., Candidate]
 type Write = Callable[..., None]
@@ -227,3 +230,28 @@ def test_a_module_that_cannot_be_imported_is_named(
         (here / "broken_wares.py").write_text(code)
     with pytest.raises(error, match=sentence):
         App.open(environ={}, overrides=[f'plugins.imports=["{name}"]'])
+
+
+class Slack:
+    """A messenger that keeps what it sends."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    async def send(self, message: Any) -> Any:
+        self.sent.append(message)
+        return SimpleNamespace(message_id="m-1", status_code=200)
+
+
+async def test_a_notification_goes_to_the_messenger_that_is_selected() -> None:
+    overrides = {"adapters.selections": {"notifications.slack": "slack"}}
+    async with App.open(environ={}, overrides=overrides) as app:
+        app.resolver.register(Candidate(domain="adapter", key="notifications.slack", provider="slack", factory=Slack))
+        (receipt,) = await app.notifications.send(NotificationRecord(message="shipped", channel="orders"))
+        assert (receipt.target, receipt.message_id) == ("orders", "m-1")
+
+
+async def test_a_notification_without_a_messenger_is_an_error_with_a_hint() -> None:
+    async with App.open(environ={}) as app:
+        with pytest.raises(OneiricError, match="Try: "):
+            await app.notifications.send(NotificationRecord(message="shipped", channel="orders"))

@@ -23,6 +23,7 @@ from oneiric.domains import (
 )
 from oneiric.runtime.activity import DomainActivityStore
 from oneiric.runtime.logging import configure_logging, get_logger, log_event
+from oneiric.runtime.notifications import NotificationRouter, default_adapter_key
 from oneiric.runtime.reload import ConfigReloader, ReloadResult
 from oneiric.runtime.secrets import REDACTOR, LifecycleUsers, SecretReader, SecretsHook
 from oneiric.runtime.settings import (
@@ -192,6 +193,13 @@ class App:
     def bridges(self) -> tuple[DomainBridge, ...]:
         """The bridges of the built-in domains, and of those that were asked for."""
         return tuple(self._bridges.values())
+
+    @property
+    def notifications(self) -> NotificationRouter:
+        """What sends records through the messaging adapter that is selected, and answers with receipts."""
+        return NotificationRouter(
+            self.adapters, default_adapter_key=default_adapter_key(self.adapters.settings.selections)
+        )
 
     def domain(self, name: str) -> DomainBridge:
         """Return the bridge of a domain: a built-in one or one of the application's own.
