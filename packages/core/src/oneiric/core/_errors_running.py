@@ -220,6 +220,86 @@ class DispatchError(OneiricError):
     http_status = 422
 
 
+class WorkflowError(OneiricError):
+    """A workflow is malformed, or a run cannot go on as asked: ``WorkflowError(message, hint, problems)``.
+
+    Attributes:
+        problems: One sentence for each thing that is wrong with a definition, the first one also in the message.
+    """
+
+    http_status = 422
+
+    def __init__(self, message: str, hint: str | None = None, problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint, problems)
+        self.problems = problems
+
+
+class CycleError(WorkflowError):
+    """Nodes wait for one another: ``CycleError(workflow, nodes)``, where the last node is the first again."""
+
+    _hint_at = None
+
+    def __init__(self, workflow: str, nodes: tuple[str, ...]) -> None:
+        Exception.__init__(self, workflow, nodes)
+        self.workflow, self.nodes = workflow, nodes
+        self.problems = (self.message,)
+
+    @property
+    def message(self) -> str:
+        """The workflow and the circle."""
+        return f"workflow {self.workflow!r} goes in a circle: {' → '.join(self.nodes)}"
+
+
+class NodeError(WorkflowError):
+    """A node of a run failed for good: ``NodeError(workflow, run_id, node, reason, attempts, hint)``."""
+
+    http_status = 500
+    _hint_at = 5
+
+    def __init__(  # noqa: PLR0917 - positional, because pickling rebuilds from args
+        self, workflow: str, run_id: str, node: str, reason: str, attempts: int = 1, hint: str | None = None
+    ) -> None:
+        Exception.__init__(self, workflow, run_id, node, reason, attempts, hint)
+        self.workflow, self.run_id, self.node = workflow, run_id, node
+        self.reason, self.attempts = reason, attempts
+        self.problems = ()
+
+    @property
+    def message(self) -> str:
+        """The node, the run, and why."""
+        often = f" after {self.attempts} attempts" if self.attempts > 1 else ""
+        return f"node {self.node!r} of workflow {self.workflow!r} failed{often} in run {self.run_id!r}: {self.reason}"
+
+
+class CheckpointError(WorkflowError):
+    """What is kept of a run does not allow what was asked: ``CheckpointError(message, hint, kind)``.
+
+    Attributes:
+        kind: ``"held"``, somebody else runs it; ``"lost"``, somebody else took it over; ``"changed"``, its
+            definition is another one now; ``"state"``, it is not in a state for that; ``"store"``, nothing can be
+            written, and the cause says why; None for a run that does not exist.
+    """
+
+    http_status = 409
+
+    def __init__(
+        self,
+        message: str,
+        hint: str | None = None,
+        kind: Literal["held", "lost", "changed", "state", "store"] | None = None,
+    ) -> None:
+        Exception.__init__(self, message, hint, kind)
+        self.kind = kind
+        self.problems = ()
+
+
+class RunNotFoundError(CheckpointError):
+    """There is no run of that id."""
+
+    exit_code = 4
+    http_status = 404
+
+
 class FetchError(OneiricError):
     """Something could not be fetched: ``FetchError(message, hint)``."""
 

@@ -10,6 +10,7 @@
     ├─ ConfigurationError  SecretNotFoundError
     ├─ StoreError
     ├─ ManifestError       SignatureError DigestError SchemaError ExpiredError RollbackError UnsafePathError
+    ├─ WorkflowError       CycleError NodeError CheckpointError (RunNotFoundError)
     ├─ DispatchError
     ├─ FetchError          FetchRefusedError
     └─ AdapterError        UnavailableError AdapterTimeoutError RejectedError AuthenticationError
@@ -40,7 +41,9 @@ from oneiric.core._errors_running import (
     AdapterError,
     AdapterTimeoutError,
     AuthenticationError,
+    CheckpointError,
     ConfigurationError,
+    CycleError,
     DeadlineError,
     DigestError,
     DispatchError,
@@ -50,9 +53,11 @@ from oneiric.core._errors_running import (
     InactiveError,
     LifecycleError,
     ManifestError,
+    NodeError,
     PausedError,
     RejectedError,
     RollbackError,
+    RunNotFoundError,
     SchemaError,
     SecretNotFoundError,
     SignatureError,
@@ -61,6 +66,7 @@ from oneiric.core._errors_running import (
     UnavailableError,
     UnhealthyError,
     UnsafePathError,
+    WorkflowError,
 )
 
 __all__ = [
@@ -71,7 +77,9 @@ __all__ = [
     "CandidateNotFoundError",
     "CapabilityNotFoundError",
     "CatalogError",
+    "CheckpointError",
     "ConfigurationError",
+    "CycleError",
     "DeadlineError",
     "DigestError",
     "DispatchError",
@@ -87,12 +95,14 @@ __all__ = [
     "LoadError",
     "ManifestError",
     "MissingExtraError",
+    "NodeError",
     "OneiricError",
     "PausedError",
     "RegistrationError",
     "RejectedError",
     "ResolutionError",
     "RollbackError",
+    "RunNotFoundError",
     "SchemaError",
     "SecretNotFoundError",
     "SelectionNotFoundError",
@@ -102,6 +112,7 @@ __all__ = [
     "UnavailableError",
     "UnhealthyError",
     "UnsafePathError",
+    "WorkflowError",
 ]
 
 # The tree is one public module to users: tracebacks and pickles name it, not where a class is written down.

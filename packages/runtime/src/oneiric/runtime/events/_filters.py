@@ -7,9 +7,10 @@ from typing import Any, Final, Self
 from oneiric.core.errors import DispatchError
 from oneiric.runtime.events._envelope import EventEnvelope
 
-__all__ = ["EventFilter"]
+__all__ = ["ABSENT", "EventFilter", "below", "same"]
 
-_ABSENT: Final = object()
+#: Stands where there is nothing; nothing equals it.
+ABSENT: Final = object()
 _NAMES: Final = {
     "path": "path",
     "field": "path",
@@ -34,7 +35,7 @@ class EventFilter:
     """
 
     path: str
-    equals: Any = _ABSENT
+    equals: Any = ABSENT
     any_of: tuple[Any, ...] | None = None
     exists: bool | None = None
 
@@ -71,11 +72,11 @@ class EventFilter:
     def why_not(self, envelope: EventEnvelope) -> str | None:
         """Return what keeps an event out, as a clause; None when nothing does. Values are not shown."""
         found = self._found(envelope)
-        if self.exists is not None and self.exists != (found is not _ABSENT):
+        if self.exists is not None and self.exists != (found is not ABSENT):
             return f"{self.path} {'is not there' if self.exists else 'is there'}"
-        if self.equals is not _ABSENT and not _same(found, self.equals):
+        if self.equals is not ABSENT and not same(found, self.equals):
             return f"{self.path} is not {self.equals!r}"
-        if self.any_of is not None and not any(_same(found, value) for value in self.any_of):
+        if self.any_of is not None and not any(same(found, value) for value in self.any_of):
             return f"{self.path} is none of {', '.join(map(repr, self.any_of))}"
         return None
 
@@ -84,24 +85,26 @@ class EventFilter:
         if root == "topic" and not rest:
             return envelope.topic
         if root == "headers" and rest:
-            return envelope.headers.get(rest, _ABSENT)
+            return envelope.headers.get(rest, ABSENT)
         found = envelope.payload
         for name in (rest if root == "payload" else self.path).split("."):
             if not name and root == "payload":
                 return found
-            found = _below(found, name)
+            found = below(found, name)
         return found
 
 
-def _below(value: Any, name: str) -> Any:
+def below(value: Any, name: str) -> Any:
+    """Return what stands under a name of a mapping, or at a place of a list; `ABSENT` where nothing does."""
     if isinstance(value, Mapping):
-        return value.get(name, _ABSENT)
+        return value.get(name, ABSENT)
     if isinstance(value, list | tuple) and name.isascii() and name.isdigit() and len(name) < 10:
-        return value[int(name)] if int(name) < len(value) else _ABSENT
-    return _ABSENT
+        return value[int(name)] if int(name) < len(value) else ABSENT
+    return ABSENT
 
 
-def _same(found: Any, wanted: Any) -> bool:
+def same(found: Any, wanted: Any) -> bool:
+    """Compare by value and by type, so that ``True`` is not ``1``."""
     if isinstance(found, bool) is not isinstance(wanted, bool):
         return False
-    return found is not _ABSENT and bool(found == wanted)
+    return found is not ABSENT and bool(found == wanted)
