@@ -360,6 +360,13 @@ def test_a_single_file_is_the_module_its_factory_names() -> None:
     assert load_factory(str(staged.factory), defined_there=True).name == "größer"
 
 
+def test_one_file_may_be_two_modules() -> None:
+    source = b"class Cache:\n    where = __name__\n"
+    for module in ("acme.cache", "acme.other"):
+        staged = stage(candidate(source, factory=f"{module}:Cache"), opened(source, "x.py", module))
+        assert load_factory(str(staged.factory)).where.endswith(module)
+
+
 @pytest.mark.parametrize("source", [b"\x00", b"a = '\x00'"])
 def test_a_single_file_that_is_no_text_is_refused(source: bytes) -> None:
     with pytest.raises(SchemaError, match="no text"):
@@ -541,7 +548,7 @@ def test_artifacts_are_stored_read_only_in_a_private_directory(tmp_path: Path) -
 
     assert path == tmp_path / "cache" / "sha256" / digest(data)
     assert path.stat().st_mode & 0o777 == 0o444
-    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert path.parent.stat().st_mode & 0o777 == path.parent.parent.stat().st_mode & 0o777 == 0o700
     assert ArtifactStore(tmp_path / "cache").get(digest(data), size=len(data)) == data
     assert [each.name for each in path.parent.iterdir()] == [digest(data)]
 

@@ -133,6 +133,11 @@ def test_an_unsigned_file_is_read_and_says_that_it_is_unsigned() -> None:
         assert made.candidates[0].metadata["manifest"]["signature"] == "unsigned"
 
 
+def test_an_unsigned_file_must_be_understood_too() -> None:
+    with pytest.raises(SchemaError, match="be understood"):
+        read_unsigned(json.dumps(body(extensions={"x": 1}, crit=["x"])).encode())
+
+
 def test_an_envelope_is_never_read_unsigned() -> None:
     envelope = sign(json.dumps(body()).encode(), MANIFEST_TYPE, [ONE]).to_bytes()
 

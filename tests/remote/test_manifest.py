@@ -216,6 +216,12 @@ def test_what_constrains_an_entry_is_enforced(constraint: dict[str, Any], kind: 
     assert [obstacle.kind for obstacle in filtered.obstacles] == [kind]
 
 
+def test_what_a_candidate_says_of_its_manifest_is_json() -> None:
+    made = candidates_of([FULL], origin="m", policy=ACME, about={"digest": "x", "signed_by": ["k"]})
+
+    assert json.loads(json.dumps(dict(made.candidates[0].metadata)))["manifest"] == {"digest": "x", "signed_by": ["k"]}
+
+
 def test_each_wrong_entry_has_its_verdict_and_spoils_no_other() -> None:
     rows = [entry(), entry(provider="b", priority="high"), entry(provider="c"), 7, entry(provider="c"), {}]
     made = candidates_of(rows, origin="m", policy=ACME)

@@ -151,13 +151,15 @@ def mount(sha256: str, files: Mapping[str, bytes]) -> str:
     with _lock:
         if _finder not in sys.meta_path:
             sys.meta_path.insert(0, _finder)
-        if root not in _finder.trees:
-            _finder.trees[root] = _Tree(root, files)
+        known = _finder.trees.get(root)
+        if known is None or not files.keys() <= known.files.keys():
+            # The same single file may be offered as several modules.
+            _finder.trees[root] = _Tree(root, files if known is None else {**known.files, **files})
     return root
 
 
 def unmount(sha256: str) -> None:
-    """Forget an artifact's modules; instances made of them live on."""
+    """Forget an artifact's modules; instances made of them live on, and import no more of them."""
     root = f"{ROOT_PREFIX}{sha256}"
     with _lock:
         _finder.trees.pop(root, None)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from oneiric.core.catalog import candidate_from_row
@@ -105,7 +104,7 @@ def candidates_of(
         digest_required: Refuse an artifact without digest and size.
     """
     policy = policy or FactoryPolicy()
-    shared = {"source": "remote", "manifest": MappingProxyType(dict(about or {}))}
+    shared = {"source": "remote", "manifest": dict(about or {})}
     taken: dict[tuple[str, str, str, str], Candidate] = {}
     refused: list[Refusal] = []
     for number, row in enumerate(rows, 1):

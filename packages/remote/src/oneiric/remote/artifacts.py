@@ -67,7 +67,7 @@ class Artifact:
         return mount(self.sha256, self.files)
 
     def unmount(self) -> None:
-        """Forget its modules; instances made of them live on."""
+        """Forget its modules, once nothing made of them serves: what they have not imported yet they no longer can."""
         unmount(self.sha256)
 
 
@@ -179,7 +179,8 @@ class ArtifactStore:
         if self.get(sha256, size=size) is not None:
             return target
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for each in (*reversed(self._directory.parents), self._directory):
+                each.mkdir(mode=0o700, exist_ok=True)
             self._write(target, data)
         except OSError as error:
             raise StoreError(f"artifact {target} cannot be stored: {error.strerror or error}") from error

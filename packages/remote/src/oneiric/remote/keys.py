@@ -155,7 +155,8 @@ def keygen(path: str | os.PathLike[str]) -> PublicKey:
         raise ConfigurationError(f"{public_path} exists, and a key is never overwritten", "another name")
     key = SigningKey.generate()
     key.write(path)
-    public_path.write_text(f"{key.public.base64}\n", encoding="ascii")
+    with public_path.open("x", encoding="ascii") as file:
+        file.write(f"{key.public.base64}\n")
     return key.public
 
 
