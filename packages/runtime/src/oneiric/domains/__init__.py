@@ -10,10 +10,10 @@ from oneiric.domains._builtin import (
     AdapterBridge,
     EventBridge,
     ServiceBridge,
-    TaskBridge,
     WorkflowBridge,
 )
 from oneiric.domains._handle import DomainHandle
+from oneiric.domains._tasks import TaskBridge
 
 __all__ = [
     "ActionBridge",

@@ -10,10 +10,10 @@ from oneiric.domains._bridge import DomainBridge
 from oneiric.runtime.activity import DomainActivityStore
 from oneiric.runtime.settings import DomainSettings, ProviderSettings
 
-__all__ = ["ActionBridge", "AdapterBridge", "EventBridge", "ServiceBridge", "TaskBridge", "WorkflowBridge"]
+__all__ = ["ActionBridge", "AdapterBridge", "BuiltInBridge", "EventBridge", "ServiceBridge", "WorkflowBridge"]
 
 
-class _BuiltIn(DomainBridge):
+class BuiltInBridge(DomainBridge):
     """A bridge whose domain is known by its class."""
 
     _domain: ClassVar[str]
@@ -37,60 +37,31 @@ class _BuiltIn(DomainBridge):
         )
 
 
-class AdapterBridge(_BuiltIn):
+class AdapterBridge(BuiltInBridge):
     """Use adapters: caches, queues, stores and other backends."""
 
     _domain = "adapter"
 
 
-class ServiceBridge(_BuiltIn):
+class ServiceBridge(BuiltInBridge):
     """Use services: the application's own business components."""
 
     _domain = "service"
 
 
-class EventBridge(_BuiltIn):
+class EventBridge(BuiltInBridge):
     """Use event handlers."""
 
     _domain = "event"
 
 
-class WorkflowBridge(_BuiltIn):
+class WorkflowBridge(BuiltInBridge):
     """Use workflows."""
 
     _domain = "workflow"
 
 
-class TaskBridge(_BuiltIn):
-    """Run tasks."""
-
-    _domain = "task"
-
-    async def run(
-        self, key: str | Key[Any], payload: Any = None, *, provider: str | None = None, tenant: str | None = None
-    ) -> Any:
-        """Run a task once, in this process, and return its result.
-
-        The instance is held until its ``run`` ends: a swap meanwhile does not disturb it.
-
-        Args:
-            key: The task.
-            payload: What its ``run(payload)`` is given; without one it is called ``run()``.
-            provider: This provider's instance, whatever is active.
-            tenant: Whose; by default the base.
-
-        Raises:
-            ResolutionError: Nothing can be chosen for the key.
-            ActivationError: A step of the activation failed.
-            PausedError: The task takes no new work.
-            LifecycleError: What serves has no ``run``.
-        """
-        async with self.lease(self._name(key), provider=provider, tenant=tenant) as task:
-            run = _method(self.domain, self._name(key), task, "run")
-            return await (run() if payload is None else run(payload))
-
-
-class ActionBridge(_BuiltIn):
+class ActionBridge(BuiltInBridge):
     """Invoke actions."""
 
     _domain = "action"
