@@ -9,6 +9,7 @@ from oneiric.runtime.events._envelope import EventEnvelope
 from oneiric.runtime.events._explanation import EventExplanation, HandlerExplanation
 from oneiric.runtime.events._filters import EventFilter
 from oneiric.runtime.events._handler import EventHandler
+from oneiric.runtime.events._queue import EventQueue, QueueStatistics
 from oneiric.runtime.events._results import DispatchReport, HandlerResult
 from oneiric.runtime.retry import RetryPolicy
 
@@ -19,7 +20,9 @@ __all__ = [
     "EventExplanation",
     "EventFilter",
     "EventHandler",
+    "EventQueue",
     "HandlerExplanation",
     "HandlerResult",
+    "QueueStatistics",
     "RetryPolicy",
 ]

@@ -181,6 +181,27 @@ class EventDispatcher:
             self._running -= self._hop_limit
             _handled.reset(token)
 
+    async def deliver(self, envelope: EventEnvelope, handler: str) -> Any:
+        """Give an event to one handler, whatever its topics and filters; return what it returned.
+
+        Its limit, its retries and its refusal hold. For events that it did not take the first time.
+
+        Raises:
+            DispatchError: There is no handler of that name.
+            Exception: What the handler raised. There is no report and no dead letter: whoever asks has both.
+        """
+        call = self._calls.get(handler)
+        if call is None:
+            known = ", ".join(self._handlers) or "none"
+            raise DispatchError(f"there is no event handler {handler!r} (have: {known})", "register it, and again")
+        token = _handled.set(envelope)
+        self._running += self._hop_limit
+        try:
+            return await call(envelope)
+        finally:
+            self._running -= self._hop_limit
+            _handled.reset(token)
+
     async def _in_turn(self, plan: Plan, envelope: EventEnvelope, *, recorded: bool) -> DispatchReport:
         outcomes: list[Outcome] = []
         failed = False
