@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from oneiric.cli._app import command_line
-from oneiric.cli._output import Result, Style, json_text, make_stdio_safe, printable, write
+from oneiric.cli._output import Printed, Result, Style, json_text, make_stdio_safe, printable, write
 
 __all__ = ["run"]
 
@@ -37,6 +37,9 @@ def _run(arguments: list[str], wants: frozenset[str]) -> int:
         return _report(error, wants)
     if isinstance(answer, Result):
         _print(answer, wants)
+        return answer.exit_code
+    if isinstance(answer, Printed):
+        sys.stdout.flush()
         return answer.exit_code
     if answer == _INTERRUPTED:
         return _print_error("Interrupted", "interrupted", None, _INTERRUPTED, wants)

@@ -9,7 +9,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
-__all__ = ["Result", "Style", "compact", "json_text", "make_stdio_safe", "printable", "table", "write"]
+__all__ = [
+    "Printed",
+    "Result",
+    "Style",
+    "compact",
+    "json_line",
+    "json_text",
+    "make_stdio_safe",
+    "printable",
+    "table",
+    "write",
+]
 
 _CODES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 
@@ -52,6 +63,24 @@ class Result:
     text: Callable[[Style], Iterable[str]]
     notes: Sequence[str] = field(default=())
     exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """The end of a command that has printed its answer itself, as it came.
+
+    Attributes:
+        exit_code: What the process exits with.
+    """
+
+    exit_code: int = 0
+
+
+def json_line(document: Any) -> str:
+    """Return a document as JSON in one line of ASCII, for a command that prints many."""
+    import json  # noqa: PLC0415 - text output never pays for it
+
+    return json.dumps(document, separators=(",", ":"))
 
 
 def json_text(document: Any) -> str:

@@ -1,9 +1,28 @@
 """What was asked for: domains and keys as they were typed, held against what there is."""
 
+from collections.abc import Iterable
+
 from oneiric.core.errors import ConfigurationError, InvalidCandidateError, ResolutionError
 from oneiric.core.resolution import BUILTIN_DOMAINS, Explanation, Key, Resolver
 
-__all__ = ["domain_of", "keys_asked", "why_of"]
+__all__ = ["domain_among", "domain_of", "keys_asked", "named", "why_of"]
+
+
+def named(text: str, domain: str | None) -> tuple[str | None, str]:
+    """Return the domain, if one was said, and the key of ``KEY`` or ``DOMAIN:KEY``.
+
+    Raises:
+        ConfigurationError: Two domains were said, or a name cannot exist.
+    """
+    before, colon, after = text.partition(":")
+    said, key = (before, after) if colon else (None, text)
+    if said is not None and domain not in {None, said}:
+        raise ConfigurationError(f"the domain is {said!r} or {domain!r}, not both", f"--domain {domain} {key}")
+    said = domain if said is None else said
+    _check_names(said, key)
+    if not key or said == "":
+        raise ConfigurationError(f"{text!r} is no key", "DOMAIN:KEY, such as adapter:cache")
+    return said, key
 
 
 def keys_asked(resolver: Resolver, domain: str | None, key: str | None) -> list[tuple[str, str]]:
@@ -36,12 +55,31 @@ def domain_of(resolver: Resolver, key: str, domain: str | None) -> str:
     _check_names(domain, key)
     if domain is not None:
         return domain
-    having = [each for each in resolver.domains() if key in resolver.keys(each)]
+    return domain_among(((each, name) for each in resolver.domains() for name in resolver.keys(each)), key)
+
+
+def domain_among(known: Iterable[tuple[str, str]], key: str) -> str:
+    """Return the only domain that has a key.
+
+    Args:
+        known: Every (domain, key) there is.
+        key: The key.
+
+    Raises:
+        ResolutionError: No domain has the key.
+        ConfigurationError: Several have it.
+    """
+    pairs = list(known)
+    having = [each for each, name in pairs if name == key]
     if len(having) > 1:
         raise ConfigurationError(f"{key!r} is a key of {' and '.join(having)}", f"--domain {having[0]}")
     if having:
         return having[0]
-    raise ResolutionError(f"no domain has a key {key!r}", "oneiric list")
+    from difflib import get_close_matches  # noqa: PLC0415 - only for a typo
+
+    near = get_close_matches(key, [name for _, name in pairs], n=1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    raise ResolutionError(f"no domain has a key {key!r}{meant}", "oneiric list")
 
 
 def why_of(explanation: Explanation) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oneiric.core.errors import InactiveError
+from oneiric.core.errors import InactiveError, UnavailableError
 
 if TYPE_CHECKING:
     from oneiric.cli._options import RootOptions
@@ -19,6 +19,8 @@ __all__ = ["Place", "caller", "place_of"]
 
 #: A swap may wait for an activation, a health check, hooks and a drain, each with its own deadline in the system.
 _LONGEST_SECONDS: Final = 300.0
+#: What connecting to a socket says where nobody listens; anything else is a system that is there and does not answer.
+_NOBODY: Final = (FileNotFoundError, ConnectionRefusedError, NotADirectoryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,10 @@ class Place:
             InactiveError: Nothing runs there.
             OneiricError: What the running system answered, or that it does not.
         """
-        try:
-            return self.client().call(operation, **fields)
-        except InactiveError as error:
-            if _is_an_answer(error):
-                raise
-            raise self.nothing() from error
+        answer = self.ask_if_running(operation, **fields)
+        if answer is None:
+            raise self.nothing()
+        return answer
 
     def ask_if_running(self, operation: str, **fields: Any) -> dict[str, Any] | None:
         """Return the running system's answer; None when nothing runs.
@@ -64,10 +64,10 @@ class Place:
         """
         try:
             return self.client().call(operation, **fields)
-        except InactiveError as error:
-            if _is_an_answer(error):
-                raise
-            return None
+        except (InactiveError, UnavailableError) as error:
+            if isinstance(error.__cause__, _NOBODY):
+                return None
+            raise
 
     def nothing(self) -> InactiveError:
         """Return the error that nothing runs here."""
@@ -82,6 +82,7 @@ def place_of(options: "RootOptions") -> Place:
     """
     from oneiric.runtime.settings import load_settings  # noqa: PLC0415 - loads pydantic
 
+    _keep_logs_back(options)
     return Place(load_settings(options.config, profile=options.profile))
 
 
@@ -97,6 +98,10 @@ def caller() -> str:
         return f"uid {os.getuid()}"
 
 
-def _is_an_answer(error: InactiveError) -> bool:
-    """Whether the system said it, such as of a provider that is not open, and not that nobody listens."""
-    return error.__cause__ is None
+def _keep_logs_back(options: "RootOptions") -> None:
+    """Leave it to the command to say what went wrong: a store's warnings would stand beside the same sentence."""
+    import logging  # noqa: PLC0415 - the settings have loaded it
+
+    log = logging.getLogger("oneiric")
+    if not (options.verbose or options.debug or log.handlers):
+        log.addHandler(logging.NullHandler())

@@ -12,6 +12,15 @@ COMMANDS: Final = {
     "status": "Show what is configured and what it resolves to.",
     "plugins": "Show what discovery found, and what it left out and why.",
     "config": "Show, explain and check the settings.",
+    "activity": "List the keys that are paused or draining.",
+    "pause": "Refuse new work for a key, at once.",
+    "drain": "Refuse new work for a key and let what it has finish.",
+    "swap": "Replace what serves for a key, without dropping a call.",
+    "retire": "Stop serving for a key: drain and clean up what serves.",
+    "secrets": "Rotate secrets.",
+    "supervisor-info": "Describe the supervised services: state, restarts, escalations.",
+    "decisions": "Tell what was decided, when and why.",
+    "events": "Follow what happens, until it is interrupted.",
 }
 
 #: Group → its commands. Each is a module in the package of the group's name.
@@ -21,5 +30,8 @@ GROUPS: Final = {
         "explain": "Explain one setting: its value, where that comes from, and what else it could be.",
         "validate": "Check the settings, and those of every provider that is configured.",
         "plan": "Show what a reload would change, and which keys it would swap.",
+    },
+    "secrets": {
+        "rotate": "Read secrets anew and swap what uses them, all or none.",
     },
 }

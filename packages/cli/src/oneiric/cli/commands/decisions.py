@@ -1,0 +1,66 @@
+"""``oneiric decisions``: what ranked first, was bound or retired in the running system, when and why."""
+
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from oneiric.cli._output import Result, Style, table
+from oneiric.cli._questions import named
+from oneiric.cli._running import place_of
+from oneiric.cli._times import clock_time, moment_before
+from oneiric.cli._view import options_of
+from oneiric.core.errors import ConfigurationError
+
+__all__ = ["command"]
+
+
+def command(  # noqa: PLR0917 - typer's way to declare options
+    context: typer.Context,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only later ones: 15m ago, or ISO 8601.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only earlier ones.")] = None,
+    domain: Annotated[str | None, typer.Option(help="Only this domain.")] = None,
+    key: Annotated[str | None, typer.Option(help="Only this key; DOMAIN:KEY is taken too.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only winner, bound or retired.")] = None,
+    limit: Annotated[str, typer.Option(metavar="N", help="The newest so many.")] = "100",
+) -> Result:
+    """Tell what was decided, when and why."""
+    if not limit.isdecimal():
+        raise ConfigurationError(f"--limit must be a whole number, not {limit[:40]!r}", "oneiric decisions --limit 20")
+    if key is not None:
+        domain, key = named(key, domain)
+    now = time.time()
+    document = place_of(options_of(context)).ask(
+        "decisions",
+        since=None if since is None else moment_before("--since", since, now),
+        until=None if until is None else moment_before("--until", until, now),
+        domain=domain,
+        key=key,
+        tenant=tenant,
+        kind=kind,
+        limit=int(limit),
+    )
+    return Result(document=document, text=lambda style: _text(document, style))
+
+
+def _text(document: dict[str, Any], style: Style) -> Iterator[str]:
+    rows = [
+        (
+            clock_time(each["at"]),
+            each["kind"],
+            f"{each['domain']}:{each['key']}",
+            each["tenant"],
+            each["provider"],
+            each["revision"],
+            each["why"],
+        )
+        for each in document["decisions"]
+    ]
+    if rows:
+        yield from table(("AT", "KIND", "KEY", "TENANT", "PROVIDER", "REVISION", "WHY"), rows, style)
+    else:
+        yield "Nothing was decided then."
+    if document["dropped"]:
+        yield f"{document['dropped']} older decisions are forgotten"

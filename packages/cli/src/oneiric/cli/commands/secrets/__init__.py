@@ -1,0 +1,1 @@
+"""``oneiric secrets``: one module a command; imported when the command is called."""
