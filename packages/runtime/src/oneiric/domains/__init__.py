@@ -10,10 +10,10 @@ from oneiric.domains._builtin import (
     AdapterBridge,
     EventBridge,
     ServiceBridge,
-    WorkflowBridge,
 )
 from oneiric.domains._handle import DomainHandle
 from oneiric.domains._tasks import TaskBridge
+from oneiric.domains._workflows import WorkflowBridge
 
 __all__ = [
     "ActionBridge",

@@ -10,7 +10,7 @@ from oneiric.domains._bridge import DomainBridge
 from oneiric.runtime.activity import DomainActivityStore
 from oneiric.runtime.settings import DomainSettings, ProviderSettings
 
-__all__ = ["ActionBridge", "AdapterBridge", "BuiltInBridge", "EventBridge", "ServiceBridge", "WorkflowBridge"]
+__all__ = ["ActionBridge", "AdapterBridge", "BuiltInBridge", "EventBridge", "ServiceBridge"]
 
 
 class BuiltInBridge(DomainBridge):
@@ -53,12 +53,6 @@ class EventBridge(BuiltInBridge):
     """Use event handlers."""
 
     _domain = "event"
-
-
-class WorkflowBridge(BuiltInBridge):
-    """Use workflows."""
-
-    _domain = "workflow"
 
 
 class ActionBridge(BuiltInBridge):

@@ -38,6 +38,7 @@ class TaskBridge(BuiltInBridge):
         timeout_seconds: float | None = None,
         retry: RetryPolicy | None = None,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+        call: object = None,
         **offered: Any,
     ) -> Any:
         """Run a task in this process, and return its result.
@@ -54,6 +55,7 @@ class TaskBridge(BuiltInBridge):
             timeout_seconds: Deadline of each attempt; by default what the candidate's metadata says, else none.
             retry: How often it is tried again; by default what the candidate's metadata says, else never.
             sleep: Waits between attempts.
+            call: What has these as attributes: the `NodeCall` of a workflow. They are read only if they are declared.
             offered: ``idempotency_key``, ``run_id`` and ``node``, for a ``run`` that declares them.
 
         Raises:
@@ -71,7 +73,7 @@ class TaskBridge(BuiltInBridge):
         for attempt in range(1, retry.attempts + 1):
             try:
                 async with self.lease(name, provider=provider, tenant=tenant) as task:
-                    return await _attempt(name, task, payload, seconds, {**offered, "attempt": attempt})
+                    return await _attempt(name, task, payload, seconds, _Offer(call, {"attempt": attempt} | offered))
             except Exception as error:
                 if attempt == retry.attempts or _blames_the_request(error):
                     raise
@@ -83,7 +85,22 @@ class TaskBridge(BuiltInBridge):
         return metadata
 
 
-async def _attempt(key: str, task: object, payload: Any, seconds: float | None, offered: Mapping[str, Any]) -> Any:
+class _Offer:
+    """What a task may be handed: from the call it is part of, else as given."""
+
+    __slots__ = ("_call", "_given")
+
+    def __init__(self, call: object, given: Mapping[str, Any]) -> None:
+        self._call = call
+        self._given = given
+
+    def of(self, names: tuple[str, ...]) -> dict[str, Any]:
+        if self._call is not None:
+            return {name: getattr(self._call, name) for name in names}
+        return {name: self._given[name] for name in names if name in self._given}
+
+
+async def _attempt(key: str, task: object, payload: Any, seconds: float | None, offer: _Offer) -> Any:
     run = getattr(task, "run", None)
     if not callable(run):
         raise LifecycleError(
@@ -91,7 +108,7 @@ async def _attempt(key: str, task: object, payload: Any, seconds: float | None, 
         )
     takes_payload, named = _signature(getattr(run, "__func__", run))
     arguments = (payload,) if payload is not None and takes_payload else ()
-    given = {name: offered[name] for name in named if name in offered}
+    given = offer.of(named)
     deadline = asyncio.timeout(seconds)
     try:
         async with deadline:
