@@ -235,6 +235,24 @@ def test_what_was_retired_is_not_started_by_a_lease() -> None:
     run(scenario)
 
 
+def test_what_was_forgotten_starts_at_its_first_use_while_the_old_one_still_drains() -> None:
+    async def scenario(world: World) -> None:
+        world.offer(A, "one")
+        world.offer(A, "two", opt_in=True)
+        async with world.lifecycle.lease(A) as old:
+            forgetting = asyncio.create_task(world.lifecycle.retire(A, forget=True))
+            await asyncio.sleep(0)
+            async with world.lifecycle.lease(A) as new:
+                assert new is not old
+            await world.lifecycle.swap(A, provider="two")
+            await forgetting
+        status = world.lifecycle.get_status(A)
+        assert (status.state, status.current_provider) == ("ready", "two")
+        assert world.lifecycle.stale() == ()
+
+    run(scenario)
+
+
 def test_a_withdrawn_candidate_serves_until_it_is_swapped() -> None:
     async def scenario(world: World) -> None:
         world.offer(A, "one", origin="acme")

@@ -221,15 +221,22 @@ class Activator:
         self._emit(Retired(at, *slot.name, generation.provider, generation.number))
         return generation
 
-    async def retire(self, slot: Slot) -> None:
-        """Drain and clean up what serves in a slot, which stays retired."""
+    async def retire(self, slot: Slot, *, forget: bool = False) -> None:
+        """Drain and clean up what serves in a slot, which stays retired, or is forgotten before the drain begins."""
+        generation: Generation | None = None
         async with self.swapper.locked([slot]):
-            if slot.current is None:
-                slot.state = "retired"
-                slot.retired = True
-                return
-            generation = self.unbind(slot, slot.current)
-        await self.drainer.retire(slot, generation)
+            if slot.current is not None:
+                generation = self.unbind(slot, slot.current)
+            slot.state, slot.retired = ("inactive", False) if forget else ("retired", True)
+            if forget and slot.beside is None:
+                self.forget_selection(slot.name)
+        if generation is not None:
+            await self.drainer.retire(slot, generation)
+
+    def forget_selection(self, name: SlotName) -> None:
+        """Let the configuration decide again what a swap selected."""
+        with self.resolver._selecting({name: None}) as publish:  # noqa: SLF001 - one distribution
+            publish()
 
     async def close(self, cleanup_seconds: float | None, drain_seconds: float | None = None) -> None:
         """Retire everything, last activated first, at the drain deadline also under leases."""

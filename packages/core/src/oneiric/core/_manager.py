@@ -220,7 +220,7 @@ class LifecycleManager(InstanceAccess):
     async def _rejoin_base(self, name: SlotName) -> Any:
         activator = self._activator
         own = activator.slot(name)
-        self._forget_selection(name)
+        activator.forget_selection(name)
         await activator.retire(own)
         return (await activator.first_use(activator.slot(name))).instance
 
@@ -320,16 +320,7 @@ class LifecycleManager(InstanceAccess):
             if beside is None or beside.current is None:
                 raise InactiveError(f"provider {provider!r} is not open beside {slot}")
             slot = beside
-        await self._activator.retire(slot)
-        if forget:
-            if provider is None:
-                self._forget_selection(slot.name)
-            slot.state = "inactive"
-            slot.retired = False
-
-    def _forget_selection(self, name: SlotName) -> None:
-        with self.resolver._selecting({name: None}) as publish:  # noqa: SLF001 - one distribution
-            publish()
+        await self._activator.retire(slot, forget=forget)
 
     @property
     def broken_leases(self) -> int:
