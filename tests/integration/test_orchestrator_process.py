@@ -1,5 +1,6 @@
 """A real orchestrator: started, asked, changed, stopped, killed."""
 
+import asyncio
 import json
 import shutil
 import signal
@@ -20,6 +21,7 @@ from oneiric.core.errors import (
     SwapError,
     UnavailableError,
 )
+from oneiric.runtime.activity import DomainActivity, DomainActivityStore
 from oneiric.runtime.control import ControlClient
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -98,6 +100,49 @@ def test_a_changed_file_is_applied_and_a_broken_one_is_refused_while_the_last_go
     replace(running.settings_file, SETTINGS)
     running.until(lambda: versions() == (3, False))
     assert running.call("status")["slots"][0]["current_provider"] == "one"
+
+
+def supervised(orchestrator: Orchestrator) -> list[tuple[str, str]]:
+    return [(child["name"], child["state"]) for child in orchestrator.call("supervisor_info")["children"]]
+
+
+def test_services_that_a_reload_selects_are_supervised_and_others_are_let_go(running: Orchestrator) -> None:
+    replace(running.settings_file, SETTINGS.replace("greeter: one", "second: two"))
+    running.until(lambda: supervised(running) == [("service:second", "running")])
+    slots = {slot["key"]: slot for slot in running.call("status")["slots"]}
+    assert (slots["second"]["current_provider"], slots["second"]["state"]) == ("two", "ready")
+    running.until(lambda: running.call("status")["slots"][0]["state"] == "inactive")
+    replace(running.settings_file, SETTINGS.replace("greeter: one", "greeter: two, second: two"))
+    running.until(lambda: ("service:greeter", "running") in supervised(running))
+    assert running.end() == 0
+
+
+def test_a_selected_service_that_does_not_start_refuses_the_reload_and_is_not_supervised(running: Orchestrator) -> None:
+    failing = SETTINGS.replace(
+        "services: {selections: {", "services: {provider_settings: {two: {fail: init}}, selections: {"
+    )
+    replace(running.settings_file, failing.replace("greeter: one", "greeter: one, second: two"))
+    running.until(lambda: running.call("status")["config"]["refused"] is not None)
+    status = running.call("status")
+    assert "init failed" in status["config"]["refused"]["reason"]
+    assert status["config"]["applied"]["version"] == 1
+    assert supervised(running) == [("service:greeter", "running")]
+
+
+@pytest.mark.parametrize("supervise", ["true", "false"])
+def test_a_pause_in_another_process_is_noticed_whether_or_not_anything_is_supervised(
+    tmp_path: Path, supervise: str
+) -> None:
+    settings = f"{SETTINGS}runtime_supervisor: {{enabled: {supervise}, poll_interval: 0.1}}\n"
+    with Orchestrator(tmp_path, settings=settings) as orchestrator:
+        orchestrator.until_ready()
+
+        async def pause() -> None:
+            async with DomainActivityStore(orchestrator.state / "domain_activity.sqlite") as store:
+                await store.set("service", "greeter", DomainActivity(paused=True))
+
+        asyncio.run(pause())
+        orchestrator.until(lambda: orchestrator.call("activity")["activity"], seconds=5)
 
 
 def replace(file: Path, text: str) -> None:

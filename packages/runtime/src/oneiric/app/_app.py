@@ -1,13 +1,14 @@
 """App: the front door for Python users."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from oneiric.app._activity_refresh import ActivityRefresh
 from oneiric.core.catalog import DiscoveryReport, discover, register_modules
 from oneiric.core.errors import LifecycleError
 from oneiric.core.lifecycle import LifecycleHooks, LifecycleManager, LifecycleTimeouts
@@ -130,6 +131,7 @@ class App:
             on_applied=self._adopt,
             live=_LIVE,
         )
+        self._followers: list[Callable[[LoadedSettings], Awaitable[None]]] = []
         self._observers: list[Callable[[Any], object]] = [log_event, self.secrets.on_event]
         self._open: AsyncExitStack | None = None
         self._was_entered = False
@@ -223,6 +225,19 @@ class App:
             raise LifecycleError("an App is told of observers before it is entered", "lifecycle.observe from now on")
         self._observers.append(observer)
 
+    def follow(self, follower: Callable[[LoadedSettings], Awaitable[None]]) -> Callable[[], None]:
+        """Have *follower* put each new configuration in force, once its instances serve; return the call that ends it.
+
+        What it raises refuses the reload, and it is told the former configuration again.
+        """
+        self._followers.append(follower)
+
+        def unsubscribe() -> None:
+            with suppress(ValueError):
+                self._followers.remove(follower)
+
+        return unsubscribe
+
     async def reload(self, by: str = "application") -> ReloadResult:
         """Read the settings anew and put them in force, all or nothing; see `ConfigReloader.reload`."""
         return await self.reloader.reload(by)
@@ -257,6 +272,10 @@ class App:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.activity.aclose)
             await self.activity.open()
+            if self.activity.path is not None:
+                refresh = ActivityRefresh(self.activity, self.settings.runtime_supervisor.poll_interval)
+                stack.push_async_callback(refresh.stop)
+                refresh.start()
             telemetry = Telemetry(also=tuple(self._observers))
             # Closed after the lifecycle: what closing does belongs in the log.
             stack.callback(telemetry.close)
@@ -300,6 +319,8 @@ class App:
         changed = self.secrets.update(loaded.settings.secrets)
         if changed:
             await self.secrets.rotate(changed, by="reload")
+        for follower in tuple(self._followers):
+            await follower(loaded)
 
     def __repr__(self) -> str:
         return f"<App {self.settings.app.name!r} from {self.loaded.path or 'defaults'}>"

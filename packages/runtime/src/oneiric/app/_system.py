@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 from oneiric.app._app import App
 from oneiric.app._plane import AppPlane
+from oneiric.app._services import SupervisedServices
 from oneiric.core.errors import LifecycleError, MissingExtraError, OneiricError
 from oneiric.runtime.logging import configure_logging, get_logger
 from oneiric.runtime.orchestrator import PartStatus, RuntimeOrchestrator
 from oneiric.runtime.secrets import REDACTOR, SecretsRefresh
 from oneiric.runtime.settings import secret_ids_of
 from oneiric.runtime.state_files import HEALTH_FILE, TELEMETRY_FILE, HealthFile, RuntimeTelemetryRecorder
-from oneiric.runtime.supervisor import ChildEvent, LifecycleChild, ServiceSupervisor
+from oneiric.runtime.supervisor import ChildEvent
 from oneiric.runtime.telemetry import count, setup_otel
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class System:
         self.orchestrator = RuntimeOrchestrator(
             grace_seconds=settings.runtime_supervisor.shutdown_grace_seconds, observe=_log_part
         )
-        self.supervisor = _supervisor(app)
+        self._services = _services(app)
+        self.supervisor = None if self._services is None else self._services.supervisor
         self.plane = AppPlane(app, not_ready=not_ready, parts=parts, supervisor=self.supervisor)
         if self.supervisor is not None:
             self.supervisor.observe(self._child_changed)
@@ -82,8 +84,8 @@ class System:
             app.activity.add_listener(lambda *_: health.changed())
             add(health, after=("app",))
         add(SecretsRefresh(app.secrets), after=("app",))
-        if self.supervisor is not None:
-            add(self.supervisor, after=("app",))
+        if self._services is not None:
+            add(self._services, after=("app",))
         if settings.profile.watchers_enabled and app.loaded.path is not None:
             from oneiric.runtime.watchers import watch_config  # noqa: PLC0415 - watchfiles, only where it watches
 
@@ -160,19 +162,11 @@ class _RecorderPart:
         await self._recorder.flush()
 
 
-def _supervisor(app: App) -> ServiceSupervisor | None:
-    """Return a supervisor of the services that are selected in the settings: those somebody counts on."""
-    settings = app.settings.runtime_supervisor
-    if not (settings.enabled and app.settings.profile.supervisor_enabled):
-        return None
-    return ServiceSupervisor(
-        [LifecycleChild(app.lifecycle, "service", key) for key in app.settings.services.selections],
-        strategy=settings.strategy,
-        max_restarts=settings.max_restarts,
-        window_seconds=settings.restart_window_seconds,
-        store=app.activity,
-        poll_interval=settings.poll_interval,
-    )
+def _services(app: App) -> SupervisedServices | None:
+    settings = app.settings
+    if settings.runtime_supervisor.enabled and settings.profile.supervisor_enabled:
+        return SupervisedServices(app)
+    return None
 
 
 def _otel(app: App) -> "OtelHandle | None":

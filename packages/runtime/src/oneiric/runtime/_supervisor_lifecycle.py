@@ -25,6 +25,10 @@ class LifecycleChild:
         restart: Whether it is restarted; see `ChildSpec`.
         unhealthy_after: So many bad answers…
         unhealthy_of: …among so many latest ones are a failure.
+
+    Attributes:
+        forget: Whether a stop leaves the key as if it was never used, so that a first use starts it again; by default
+            it stays retired.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class LifecycleChild:
         self._tenant = tenant
         timeouts = lifecycle.timeouts
         stop = (timeouts.drain_seconds, timeouts.cleanup_seconds)
+        self.forget = False
         self.name = f"{target}" + (f" of {tenant}" if tenant else "")
         self.spec = ChildSpec(
             child=self,
@@ -83,7 +88,7 @@ class LifecycleChild:
     async def stop(self) -> None:
         """Retire the key: what serves is drained and cleaned up."""
         if self._serves:
-            await self._lifecycle.retire(*self._target, tenant=self._tenant)
+            await self._lifecycle.retire(*self._target, tenant=self._tenant, forget=self.forget)
 
     @property
     def _serves(self) -> bool:

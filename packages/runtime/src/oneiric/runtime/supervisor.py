@@ -283,11 +283,10 @@ class ServiceSupervisor(ActivitySurface):
         if child is None:
             known = ", ".join(repr(child.name) for child in self._children)
             raise LifecycleError(f"supervisor {self.name!r} has no child {name!r}", f"one of {known or 'none'}")
+        self._children.remove(child)  # first: a restart of it under way then ends, and its name is free
         await self._tasks.run(self._remove(child))
 
     async def _remove(self, child: Supervised) -> None:
-        if child in self._children:
-            self._children.remove(child)  # first: a restart of it under way then ends
         async with child.lane:
             await child.leave()
 

@@ -129,7 +129,7 @@ class ProfileSettings(Section):
     )
     watchers_enabled: bool = Field(default=True, description="Watch the configuration and reload when it changes.")
     remote_enabled: bool = Field(default=True, description="Fetch remote manifests over the network.")
-    supervisor_enabled: bool = Field(default=True, description="Supervise services and follow the activity store.")
+    supervisor_enabled: bool = Field(default=True, description="Supervise services.")
     inline_manifest_only: bool = Field(
         default=False, description="Apply only the manifest packed with the application, and none that was fetched."
     )
