@@ -433,7 +433,7 @@ def test_what_json_cannot_say_is_not_packed(wrong: object) -> None:
         "just text",
         "- a",
         "a: 99999999999999999",
-        "a: 1e999",
+        "a: 1.0e+999",
         "a: \x07",
     ],
     ids=lambda text: repr(text[:24]),
@@ -444,7 +444,8 @@ def test_yaml_that_is_more_than_data_is_refused(text: str) -> None:
 
 
 def test_yaml_scalars_stay_what_they_look_like() -> None:
-    text = "a: no\nb: 012\nc: 1:30:00\nd: 2026-01-01\ne: 3.13\nf: true\ng: null\nh: 0x1F\ni: .inf\nj: '1'\nk: 7\n"
+    text = "a: no\nb: 012\nc: 1:30:00\nd: 2026-01-01\ne: 3.13\nf: true\ng: null\nh: 0x1F\ni: .inf\n"
+    text += "j: '1'\nk: 7\nl: 1e5\nm: 1.0e+2\n"
 
     assert read_document(text.encode()) == {
         "a": "no",
@@ -458,6 +459,8 @@ def test_yaml_scalars_stay_what_they_look_like() -> None:
         "i": ".inf",
         "j": "1",
         "k": 7,
+        "l": "1e5",
+        "m": 100.0,
     }
 
 

@@ -2,7 +2,8 @@
 
 Built from the parser's events, so that nothing is ever expanded or constructed: anchors, aliases, merge keys, tags,
 duplicate keys and further documents are refused where they stand. Plain scalars are text but for ``true``, ``false``,
-``null``, ``~``, decimal integers and floats: ``no``, ``012``, ``12:30:45`` and ``2026-01-01`` stay what they look like.
+``null``, ``~``, decimal integers and floats: ``no``, ``012``, ``12:30:45``, ``1e5`` and ``2026-01-01`` stay what they
+look like.
 
 Source: YAML 1.2.2, section 10.3 (core schema).
 """
@@ -21,7 +22,8 @@ __all__ = ["parse_yaml"]
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})\Z")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+#: What both versions of YAML read as a number: the earlier one takes ``1e5`` for text.
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)\.[0-9]*)(?:[eE][-+][0-9]+)?\Z")
 _CONSTANTS: Final[dict[str, bool | None]] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
