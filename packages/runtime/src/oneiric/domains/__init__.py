@@ -8,9 +8,9 @@ from oneiric.domains._bridge import DomainBridge
 from oneiric.domains._builtin import (
     ActionBridge,
     AdapterBridge,
-    EventBridge,
     ServiceBridge,
 )
+from oneiric.domains._events import EventBridge
 from oneiric.domains._handle import DomainHandle
 from oneiric.domains._tasks import TaskBridge
 from oneiric.domains._workflows import WorkflowBridge

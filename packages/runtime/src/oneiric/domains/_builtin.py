@@ -10,7 +10,7 @@ from oneiric.domains._bridge import DomainBridge
 from oneiric.runtime.activity import DomainActivityStore
 from oneiric.runtime.settings import DomainSettings, ProviderSettings
 
-__all__ = ["ActionBridge", "AdapterBridge", "BuiltInBridge", "EventBridge", "ServiceBridge"]
+__all__ = ["ActionBridge", "AdapterBridge", "BuiltInBridge", "ServiceBridge"]
 
 
 class BuiltInBridge(DomainBridge):
@@ -47,12 +47,6 @@ class ServiceBridge(BuiltInBridge):
     """Use services: the application's own business components."""
 
     _domain = "service"
-
-
-class EventBridge(BuiltInBridge):
-    """Use event handlers."""
-
-    _domain = "event"
 
 
 class ActionBridge(BuiltInBridge):

@@ -11,6 +11,7 @@ from oneiric.runtime.events._filters import EventFilter
 from oneiric.runtime.events._handler import EventHandler
 from oneiric.runtime.events._queue import EventQueue, QueueStatistics
 from oneiric.runtime.events._results import DispatchReport, HandlerResult
+from oneiric.runtime.events._telemetry import event_record, measure_report
 from oneiric.runtime.retry import RetryPolicy
 
 __all__ = [
@@ -25,4 +26,6 @@ __all__ = [
     "HandlerResult",
     "QueueStatistics",
     "RetryPolicy",
+    "event_record",
+    "measure_report",
 ]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any, Final, Literal, Never
 
-from oneiric.core.errors import DispatchError
+from oneiric.core.errors import DispatchError, PausedError
 from oneiric.runtime.events._envelope import EventEnvelope
 from oneiric.runtime.events._explanation import EventExplanation, explain
 from oneiric.runtime.events._handler import Call, EventHandler, GuardedCall, Refused
@@ -282,7 +282,7 @@ class EventDispatcher:
             self._observe(report)
         if self._dead_letter is not None:
             for result in failures:
-                reason = "refused" if isinstance(result.error, Refused) else "failed"
+                reason = "refused" if isinstance(result.error, Refused | PausedError) else "failed"
                 await _kept(self._dead_letter(envelope, result.handler, reason, result.error, result.attempts))
         return report
 

@@ -65,6 +65,16 @@ class EventFilter:
             raise DispatchError(f"exists of the event filter on {fields['path']!r} is neither true nor false")
         return cls(**fields)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data, which `from_mapping` reads."""
+        stated = {
+            "path": self.path,
+            "any_of": None if self.any_of is None else list(self.any_of),
+            "exists": self.exists,
+        }
+        stated |= {} if self.equals is ABSENT else {"equals": self.equals}
+        return {name: value for name, value in stated.items() if value is not None or name == "equals"}
+
     def holds(self, envelope: EventEnvelope) -> bool:
         """Tell whether an event satisfies the filter."""
         return self.why_not(envelope) is None

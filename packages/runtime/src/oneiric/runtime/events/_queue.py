@@ -1,6 +1,7 @@
 """EventQueue: events that wait for their handlers, no more than a number of them."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ __all__ = ["EventQueue", "Overflow", "QueueStatistics"]
 
 type Overflow = Literal["wait", "reject", "drop_oldest", "drop_newest"]
 
+_log: Final = logging.getLogger("oneiric.events")
 _CAPACITY: Final = 1000
 _OVERFLOWS: Final = ("wait", "reject", "drop_oldest", "drop_newest")
 
@@ -196,10 +198,8 @@ class EventQueue:
         if self._on_error is not None:
             self._on_error(envelope, error)
             return
-        from oneiric.runtime.logging import get_logger  # noqa: PLC0415 - structlog is loaded by the first line
-
         what = error.message if isinstance(error, OneiricError) else f"{type(error).__name__}: {error}"
-        get_logger("oneiric.events").error("event-not-handled", topic=envelope.topic, queue=self.name, error=what)
+        _log.error("an event of queue %s was not handled: %s: %s", self.name, envelope.topic, what)
 
     async def _drop(self, envelope: EventEnvelope, reason: str) -> None:
         self._dropped += 1
