@@ -6,6 +6,8 @@ import sys
 from oneiric.app import orchestrate
 from oneiric.core.errors import OneiricError
 
+__all__ = ["main"]
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the orchestrator; return the exit code."""

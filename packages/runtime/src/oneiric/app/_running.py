@@ -5,6 +5,7 @@ come first. What is heavy (instances, telemetry, watchers) is loaded by one part
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["OrchestrateOptions", "PlannedPart", "RunningSystem"]
 
 _FORCED: Final = 128
+#: How soon a thread that loads lets the event loop go on; a probe takes several turns.
+_LOADING_SWITCH_SECONDS: Final = 0.0005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +174,12 @@ class _Loading:
 
     async def start(self) -> None:
         running = self._running
-        system = await asyncio.to_thread(self._load)
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(_LOADING_SWITCH_SECONDS)
+        try:
+            system = await asyncio.to_thread(self._load)
+        finally:
+            sys.setswitchinterval(interval)
         running.system = system
         running._plane.become(system.plane)  # noqa: SLF001 - one module
         await system.orchestrator.start()
