@@ -5,6 +5,7 @@ node may know of its run is `current_call`.
 """
 
 from oneiric.runtime.workflows._calls import NodeCall, current_call
+from oneiric.runtime.workflows._checkpoints import WorkflowCheckpointStore
 from oneiric.runtime.workflows._engine import LocalWorkflowEngine
 from oneiric.runtime.workflows._plan import PlannedNode, WorkflowPlan
 from oneiric.runtime.workflows._ports import OnChange, TaskRunner, WorkflowEngine, WorkflowQueue
@@ -22,6 +23,7 @@ __all__ = [
     "RunInfo",
     "RunResult",
     "TaskRunner",
+    "WorkflowCheckpointStore",
     "WorkflowEngine",
     "WorkflowPlan",
     "WorkflowQueue",

@@ -39,6 +39,11 @@ class NodeCall:
         return f"<NodeCall {self.workflow} {self.run_id} {self.node} attempt {self.attempt}>"
 
     @property
+    def known_key(self) -> str | None:
+        """The idempotency key, if anybody has asked for it."""
+        return self._key
+
+    @property
     def idempotency_key(self) -> str:
         """64 hexadecimal digits, the same for every attempt of this node with this input, after a crash too.
 

@@ -307,5 +307,15 @@ def _returned(info: RunInfo) -> RunResult:
     if info.status != "completed":
         why = f": {info.error}" if info.error else ""
         raise CheckpointError(f"run {info.run_id!r} is {info.status}, and not run here{why}", None, "state")
-    results = {node.node: node.result for node in info.nodes if node.status == "completed" and "[" not in node.node}
+    results: dict[str, Any] = {}
+    items: dict[str, dict[int, Any]] = {}
+    for node in info.nodes:
+        name, fan_out, place = node.node.partition("[")
+        if node.status != "completed" or ":" in node.node:
+            continue
+        if fan_out:
+            items.setdefault(name, {})[int(place[:-1])] = node.result
+        else:
+            results[name] = node.result
+    results |= {name: [values[place] for place in sorted(values)] for name, values in items.items()}
     return RunResult(run_id=info.run_id, workflow=info.workflow, output=info.output, results=results)

@@ -187,8 +187,7 @@ class Execution:
         try:
             render = step.undo_render
             payload = {"output": value} if render is None else render(scheduler.scope_of(unit, **{step.id: value}))
-            generation = self.opening.generations.get(step.id, 0)
-            call = NodeCall(wanted.spec.key, wanted.run_id, unit.key + _UNDO, payload, generation)
+            call = NodeCall(wanted.spec.key, wanted.run_id, unit.key + _UNDO, payload, scheduler.generation(unit))
             await self._caller.attempts(step, payload, call, undo.task)
         except Exception as failure:  # noqa: BLE001 - whatever one compensation raises, the others are still due
             error = f"{type(failure).__name__}: {failure}"

@@ -49,7 +49,7 @@ class Opening:
         wanted: What was asked for.
         started_at: When it began first, in seconds since the epoch.
         committed: Unit → result, in the order they ended.
-        generations: Node → how often it was asked for anew.
+        generations: Unit or node → how often it was asked for anew.
         journal: Keeps results, or None.
         undoing: Why it failed, where it is being undone; or None.
     """

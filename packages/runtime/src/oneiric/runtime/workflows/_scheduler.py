@@ -34,8 +34,8 @@ type Ended = tuple[Unit, float, float, int, str | None]
 class Journal(Protocol):
     """Keeps what has to survive. It answers through `Scheduler.acknowledged` and `Scheduler.stop`."""
 
-    def may_start(self) -> bool:
-        """Whether this run is still ours to go on with."""
+    def may_start(self, unit: Unit) -> bool:
+        """Say whether this run is still ours to go on with; False is followed by `Scheduler.go_on` or ``stop``."""
 
     def finished(self, unit: Unit, call: NodeCall, value: Any, started: float, ended: float) -> None:
         """Keep a result.
@@ -68,7 +68,7 @@ class Scheduler:
         context: Variables that every node starts from.
         journal: Keeps results, or None.
         committed: Unit → result, for what was done before.
-        generations: Node → how often it was asked for anew.
+        generations: Unit or node → how often it was asked for anew.
 
     Attributes:
         ended: The units that ran, in the order they ended.
@@ -111,6 +111,7 @@ class Scheduler:
         self._undoable: list[tuple[int, Unit, Any]] = []
         self._running = 0
         self._is_pumping = False
+        self._is_held = False
         self._loop = asyncio.get_running_loop()
         self._idle: asyncio.Future[None] | None = None
 
@@ -141,6 +142,8 @@ class Scheduler:
             raise
         if self.error is not None:
             raise self.error
+        if self.is_cancelled:
+            raise asyncio.CancelledError
 
     def replay(self) -> None:
         """Take over what was done before, and start nothing."""
@@ -183,6 +186,11 @@ class Scheduler:
             self._complete(unit, value)
         self._pump()
 
+    def go_on(self) -> None:
+        """Start again what may be started."""
+        self._is_held = False
+        self._pump()
+
     def forgotten(self, units: int) -> None:
         """Take note that results could not be kept; the run has been stopped."""
         self._running -= units
@@ -210,7 +218,7 @@ class Scheduler:
         ready, limit = self._ready, self._limit
         until = perf_counter() + _TURN_SECONDS
         try:
-            while ready and self._running < limit and not self.is_stopping:
+            while ready and self._running < limit and not (self.is_stopping or self._is_held):
                 if self._begin(ready.popleft()) > until:
                     if ready:
                         self._loop.call_soon(self._pump, context=self._context)
@@ -227,7 +235,9 @@ class Scheduler:
             return perf_counter()
         if unit.place is None and (not step.is_plain or self.skipped) and not self._admit(step):
             return perf_counter()
-        if self.journal is not None and not self.journal.may_start():
+        if self.journal is not None and not self.journal.may_start(unit):
+            self._ready.appendleft(unit)
+            self._is_held = True
             return perf_counter()
         self._running += 1
         try:
@@ -236,7 +246,7 @@ class Scheduler:
             now = perf_counter()
             self._failed(unit, now, now, 1, error)
             return now
-        generation = self._generations.get(step.id, 0) if self._generations else 0
+        generation = self.generation(unit) if self._generations else 0
         call = NodeCall(self._workflow, self._run_id, unit.key, payload, generation)
         caller = self._caller
         work = caller.direct(step, payload, call) if step.is_direct else caller.attempts(step, payload, call)
@@ -292,6 +302,11 @@ class Scheduler:
         if self.journal is not None:
             self.journal.skipped(step.unit)
         self._follow(step, SKIPPED)
+
+    def generation(self, unit: Unit) -> int:
+        """Return how often a unit was asked for anew."""
+        known = self._generations
+        return known.get(unit.key, 0) + (known.get(unit.step.id, 0) if unit.place is not None else 0)
 
     def _payload(self, unit: Unit) -> Any:
         render = unit.step.render

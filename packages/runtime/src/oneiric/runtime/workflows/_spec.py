@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
@@ -74,6 +74,19 @@ class WorkflowSpec:
         known = {"task": tasks, "workflow": workflows}
         validate(key, nodes, settings.get("output"), known=known)
         return cls(key=key, nodes=nodes, **settings)
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return what `from_mapping` makes the same workflow of."""
+        stated: dict[str, Any] = {"nodes": [node.as_mapping() for node in self.nodes]}
+        if self.has_output:
+            stated["output"] = self.output
+        if self.max_parallel is not None:
+            stated["max_parallel"] = self.max_parallel
+        if self.queue_category is not None:
+            stated["queue_category"] = self.queue_category
+        if self.scheduler:
+            stated["scheduler"] = dict(self.scheduler)
+        return stated | {"retry_policy": asdict(self.retry)}
 
     @cached_property
     def definition(self) -> dict[str, Any]:

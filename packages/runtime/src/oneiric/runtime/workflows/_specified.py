@@ -1,6 +1,6 @@
 """What is stated of a node: plain values, whose soundness `WorkflowSpec` sees to."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from oneiric.runtime.retry import RetryPolicy
@@ -67,6 +67,15 @@ class NodeSpec:
     def kind(self) -> Literal["task", "workflow"]:
         """Which of the two."""
         return "workflow" if self.workflow else "task"
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return it as it could have been stated."""
+        found = {"id": self.id, **self.definition, "depends_on": list(self.depends_on)}
+        if self.retry is not None:
+            found["retry_policy"] = asdict(self.retry)
+        if self.timeout_seconds is not None:
+            found["timeout_seconds"] = self.timeout_seconds
+        return found
 
     @property
     def definition(self) -> dict[str, Any]:

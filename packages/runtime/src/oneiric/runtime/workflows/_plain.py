@@ -1,0 +1,56 @@
+"""Results as JSON: what is kept is what was returned, or is refused."""
+
+import json
+from typing import Any, Final
+
+from oneiric.core.errors import WorkflowError
+
+__all__ = ["encoded", "written"]
+
+#: Of one result: a checkpoint is no place for files.
+_MOST_BYTES: Final = 16 * 1024 * 1024
+_encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_decode: Final = json.JSONDecoder().decode
+_ATOMS: Final = frozenset((str, int, bool, type(None)))
+
+
+def written(value: Any, what: str = "its result") -> tuple[str, Any]:
+    """Return a value as JSON, and as it will be read back: that is what nodes see, after a crash or not.
+
+    Tuples become lists.
+
+    Raises:
+        WorkflowError: It is no plain data, would be read back as something else, or is too large.
+    """
+    if value is None:
+        return "null", None
+    try:
+        text = _encode(value)
+        again = value if type(value) in _ATOMS else _decode(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise WorkflowError(f"{what} is no plain data: {error}", "texts, numbers, lists and maps") from error
+    if again != value and (where := _difference(value, "")):
+        raise WorkflowError(f"{what} is no plain data: {where}", "texts, numbers, lists and maps")
+    if len(text) > _MOST_BYTES:
+        raise WorkflowError(f"{what} takes {len(text)} bytes, and {_MOST_BYTES} at most may be", "a path to it")
+    return text, again
+
+
+def encoded(value: Any) -> str:
+    """Return as JSON what is known to be plain data, of any size."""
+    return _encode(value)
+
+
+def _difference(value: Any, where: str) -> str | None:
+    """Return what of a value JSON cannot hold; tuples are as good as lists."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            if not isinstance(name, str):
+                return f"the name {name!r} in {where or 'it'} is no text"
+            if found := _difference(each, f"{where}.{name}"):
+                return found
+    elif isinstance(value, list | tuple):
+        for place, each in enumerate(value):
+            if found := _difference(each, f"{where}.{place}"):
+                return found
+    return None
