@@ -306,8 +306,33 @@ class FetchError(OneiricError):
     http_status = 502
 
 
+class FetchTimeoutError(FetchError):
+    """It did not arrive in time, or came slower than the minimum rate."""
+
+    http_status = 504
+
+
+class FetchStatusError(FetchError):
+    """A server answered otherwise than asked: ``FetchStatusError(message, hint, status, retry_after_seconds)``.
+
+    Attributes:
+        status: The HTTP status, or None.
+        retry_after_seconds: How long the server asks to be left alone, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        hint: str | None = None,
+        status: int | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, hint, status, retry_after_seconds)
+        self.status, self.retry_after_seconds = status, retry_after_seconds
+
+
 class FetchRefusedError(FetchError):
-    """A URL or an address is outside the policy; nothing was sent."""
+    """A URL, an address or an answer is outside the policy; nothing of it was used."""
 
     http_status = 403
 

@@ -12,7 +12,7 @@
     ├─ ManifestError       SignatureError DigestError SchemaError ExpiredError RollbackError UnsafePathError
     ├─ WorkflowError       CycleError NodeError CheckpointError (RunNotFoundError)
     ├─ DispatchError
-    ├─ FetchError          FetchRefusedError
+    ├─ FetchError          FetchTimeoutError FetchStatusError FetchRefusedError
     └─ AdapterError        UnavailableError AdapterTimeoutError RejectedError AuthenticationError
 
 A class exists only where a caller would branch on it. An error carries data, survives pickling and copying, and
@@ -50,6 +50,8 @@ from oneiric.core._errors_running import (
     ExpiredError,
     FetchError,
     FetchRefusedError,
+    FetchStatusError,
+    FetchTimeoutError,
     InactiveError,
     LifecycleError,
     ManifestError,
@@ -89,6 +91,8 @@ __all__ = [
     "FactoryNotFoundError",
     "FetchError",
     "FetchRefusedError",
+    "FetchStatusError",
+    "FetchTimeoutError",
     "InactiveError",
     "InvalidCandidateError",
     "LifecycleError",
