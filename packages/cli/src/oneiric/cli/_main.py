@@ -55,7 +55,7 @@ def _flags_in(arguments: list[str]) -> frozenset[str]:
 
 
 def _print(result: Result, wants: frozenset[str]) -> None:
-    if "--json" in wants:
+    if result.as_json or "--json" in wants:
         sys.stdout.write(json_text(result.document))
         sys.stdout.flush()
     else:

@@ -57,12 +57,14 @@ class Result:
         text: Gives the lines for people; called only when they are wanted.
         notes: Lines for stderr, unless ``--quiet``: what is worth knowing and is not the answer.
         exit_code: What the process exits with.
+        as_json: Print the document also where ``--json`` was not said.
     """
 
     document: Any
     text: Callable[[Style], Iterable[str]]
     notes: Sequence[str] = field(default=())
     exit_code: int = 0
+    as_json: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ __all__ = ["COMMANDS", "GROUPS"]
 #: Command, or group of commands, in the order of the help.
 COMMANDS: Final = {
     "demo": "Swap a cache under load and count what is lost: nothing.",
+    "init": "Write a commented starter project.",
+    "orchestrate": "Run the application until SIGTERM or SIGINT, or show what it would run.",
     "list": "List what is active.",
     "explain": "Explain why a key resolves as it does.",
     "status": "Show what is configured and what it resolves to.",

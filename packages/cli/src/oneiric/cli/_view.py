@@ -18,7 +18,7 @@ from oneiric.core.resolution import Resolver
 if TYPE_CHECKING:
     from oneiric.runtime.settings import LoadedSettings
 
-__all__ = ["View", "load_extras", "options_of", "view_of"]
+__all__ = ["DEMO_ORIGIN", "View", "load_demo", "load_extras", "options_of", "view_of"]
 
 DEMO_ORIGIN = "oneiric.cli.demo"
 _NAMED_VARIABLES = ("ONEIRIC_CONFIG", "ONEIRIC_PROFILE")
@@ -114,10 +114,15 @@ def load_extras(options: RootOptions, resolver: Resolver) -> None:
         LoadError: A module cannot be imported, or what it registers is refused by itself.
     """
     if options.demo:
-        catalog = Path(__file__).parent / "demo" / "catalog.toml"
-        resolver.apply(add=read_catalog(catalog, DEMO_ORIGIN))
+        load_demo(resolver)
     if options.imports:
         register_modules(resolver, options.imports, named_by="--import")
+
+
+def load_demo(resolver: Resolver) -> None:
+    """Register the demo's catalogue."""
+    catalog = Path(__file__).parent / "demo" / "catalog.toml"
+    resolver.apply(add=read_catalog(catalog, DEMO_ORIGIN))
 
 
 def _is_configured(options: RootOptions, environ: Mapping[str, str]) -> bool:

@@ -152,7 +152,7 @@ class RunningSystem:
         await self._orchestrator.became_ready.wait()
         from oneiric.runtime.logging import get_logger  # noqa: PLC0415 - loaded by now
 
-        port = None if self.http is None else self.http.port
+        port = self.http.port if self.http is not None and self.loaded.settings.http.enabled else None
         get_logger("oneiric.app").info("ready", parts=len(self.parts()), port=port)
         if self._options.on_ready is not None:
             self._options.on_ready(self)
