@@ -14,7 +14,7 @@ from oneiric.remote._fetch_values import Wanted
 __all__ = ["Answer", "is_etag", "judge", "retry_after"]
 
 _ETAG = re.compile(r'(?:W/)?"[!#-~]{0,256}"\Z')
-_DIGITS = re.compile(r"[0-9]{1,9}\Z")
+_DIGITS = re.compile(r"[0-9]{1,20}\Z")
 _HINTS: Final = {
     401: "a credential for this origin, or a fresh one",
     403: "a credential for this origin, or a fresh one",

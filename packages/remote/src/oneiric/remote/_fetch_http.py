@@ -63,7 +63,7 @@ class HttpSource:
             DigestError: It has not the length that was expected.
         """
         where = repr(place(parts))
-        meter = Meter(where, self._limits, wanted.max_bytes)
+        meter = Meter(where, self._limits)
         connection, network = await self._connection(parts, meter)
         request = httpcore.Request(
             "GET",
@@ -86,6 +86,7 @@ class HttpSource:
             body = Body(wanted, where, answer.length_bytes)
             async with aclosing(cast("Any", aiter(cast("Any", response.stream)))) as chunks:
                 async for chunk in chunks:
+                    meter.body_bytes += len(chunk)
                     body.add(chunk)
             return body, answer.etag
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError) as error:

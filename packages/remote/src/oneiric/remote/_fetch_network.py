@@ -19,6 +19,7 @@ __all__ = ["CheckedNetwork", "Lookup", "Meter", "look_up"]
 type Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 
 _READ_BYTES: Final = 16 * 1024
+_AROUND_BYTES: Final = 128 * 1024
 _MOST_ADDRESSES: Final = 16
 
 
@@ -38,16 +39,14 @@ class Meter:
     Args:
         shown: Where it leads, for sentences.
         limits: Its bounds.
-        most_bytes: Of a body.
     """
 
-    def __init__(self, shown: str, limits: FetchLimits, most_bytes: int) -> None:
+    def __init__(self, shown: str, limits: FetchLimits) -> None:
         self.shown = shown
         self.is_in_body = False
         self.wire_bytes = 0
+        self.body_bytes = 0
         self._limits = limits
-        # A body may come in small chunks, which costs more than the body; but not without end.
-        self._most_wire_bytes = 2 * most_bytes + limits.max_header_bytes + (1 << 20)
         self._rate = MinimumRate(limits.minimum_rate_bytes, limits.rate_window_seconds)
 
     async def read(self, stream: httpcore.AsyncNetworkStream, max_bytes: int) -> bytes:
@@ -68,8 +67,10 @@ class Meter:
         if self._rate.allowance_seconds() <= 0:
             raise self._too_slow()
         self.wire_bytes += len(data)
-        most = self._most_wire_bytes if self.is_in_body else self._limits.max_header_bytes + _READ_BYTES
-        if self.wire_bytes > most:
+        # A body may come in small chunks, each of which is work; but what is around it may not outgrow it.
+        around = self.wire_bytes - self.body_bytes
+        most = self._limits.max_header_bytes + (_AROUND_BYTES + self.body_bytes if self.is_in_body else _READ_BYTES)
+        if around > most:
             what = "its body in more overhead than body" if self.is_in_body else "more headers than are read"
             raise FetchRefusedError(f"{self.shown} sent {what}: it was cut at {self.wire_bytes} bytes")
         return data
@@ -131,7 +132,9 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         try:
             found = [self._check(address) for address in await self._lookup(host, port)]
         except FetchRefusedError as error:
-            raise FetchRefusedError(f"{shown} is refused: {host!r} leads to {error.message}", error.hint) from error
+            raise FetchRefusedError(
+                f"{shown} is refused by where {host!r} leads: {error.message}", error.hint
+            ) from error
         except (OSError, UnicodeError) as error:
             raise FetchError(f"{shown}: host {host!r} was not found: {error}", "the name, and the network") from error
         if not found:
