@@ -16,7 +16,7 @@ from oneiric.runtime.control import ControlClient, control_socket_path
 
 #: What the tests' providers do is said by their settings, so that one module serves every fault.
 PARTS = """
-import asyncio, os
+import asyncio, os, threading, time
 from pydantic import BaseModel
 from oneiric.core import Candidate, Secret
 
@@ -25,6 +25,8 @@ class Settings(BaseModel):
     greeting: str = "hello"
     password: Secret | None = None
     hang: str = ""          # the step that never ends
+    block: str = ""         # the step that blocks the event loop
+    stray: str = ""         # what init leaves behind that never ends: a task, a thread or a job
     fail: str = ""          # the step that raises
     sick: str = ""          # a file: unhealthy while it is there
     kill: str = ""          # the step in which the process is killed
@@ -42,6 +44,8 @@ class Part:
         if self.settings.note:
             with open(self.settings.note, "a") as file:
                 file.write(f"{self.name} {step}\\n")
+        if self.settings.block == step:
+            time.sleep(3600)
         if self.settings.kill == step:
             os.kill(os.getpid(), 9)
         if self.settings.fail == step:
@@ -50,6 +54,12 @@ class Part:
 
     async def init(self):
         await self.slowly("init")
+        if self.settings.stray == "task":
+            self.task = asyncio.create_task(stubborn())
+        if self.settings.stray == "job":
+            self.task = asyncio.create_task(asyncio.to_thread(time.sleep, 3600))
+        if self.settings.stray == "thread":
+            threading.Thread(target=time.sleep, args=(3600,)).start()
 
     async def health(self):
         await self.slowly("health")
@@ -65,6 +75,14 @@ class Part:
 
     async def greet(self):
         return self.settings.greeting
+
+
+async def stubborn():
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
 
 
 class Other(Part):

@@ -267,6 +267,36 @@ def test_a_second_signal_forces_the_end(tmp_path: Path) -> None:
         assert orchestrator.end(signal.SIGTERM, seconds=5) == 128 + signal.SIGTERM
 
 
+GRACE_OF_A_SECOND = "runtime_supervisor: {shutdown_grace_seconds: 1}\n"
+
+
+@pytest.mark.parametrize("step", ["init", "cleanup"])
+def test_a_component_that_blocks_the_loop_does_not_hold_the_process_back(tmp_path: Path, step: str) -> None:
+    note = tmp_path / "steps"
+    settings = with_settings(block=step, note=str(note)) + GRACE_OF_A_SECOND
+    with Orchestrator(tmp_path, settings=settings) as orchestrator:
+        if step == "cleanup":
+            orchestrator.until_ready()
+        orchestrator.until(lambda: note.exists() and "init" in note.read_text())
+        assert orchestrator.end(seconds=8) == 1
+        assert "the main thread is in step, " in orchestrator.log.splitlines()[-1]
+
+
+def test_a_second_signal_ends_a_process_whose_loop_is_blocked(tmp_path: Path) -> None:
+    note = tmp_path / "steps"
+    with Orchestrator(tmp_path, settings=with_settings(block="init", note=str(note))) as orchestrator:
+        orchestrator.until(lambda: note.exists() and "init" in note.read_text())
+        orchestrator.process.send_signal(signal.SIGINT)
+        assert orchestrator.end(signal.SIGTERM, seconds=8) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("stray", ["task", "job", "thread"])
+def test_what_a_component_leaves_running_does_not_hold_the_process_back(tmp_path: Path, stray: str) -> None:
+    with Orchestrator(tmp_path, settings=with_settings(stray=stray) + GRACE_OF_A_SECOND) as orchestrator:
+        assert orchestrator.until_ready().end(seconds=8) == 1
+        assert "of a component" in orchestrator.log.splitlines()[-1] or "of components" in orchestrator.log
+
+
 @pytest.mark.parametrize("damage", [b"", b"not a database at all", b"SQLite format 3\0" + b"\xff" * 8192])
 def test_a_corrupt_activity_store_is_set_aside_and_what_was_paused_stays_so(tmp_path: Path, damage: bytes) -> None:
     with Orchestrator(tmp_path) as first:

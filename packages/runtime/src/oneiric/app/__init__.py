@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from oneiric.app._app import App
+    from oneiric.app._ending import leave
     from oneiric.app._orchestrate import orchestrate
     from oneiric.app._running import OrchestrateOptions, PlannedPart, RunningSystem
 
-__all__ = ["App", "OrchestrateOptions", "PlannedPart", "RunningSystem", "orchestrate"]
+__all__ = ["App", "OrchestrateOptions", "PlannedPart", "RunningSystem", "leave", "orchestrate"]
 
 _HOMES: Final = {
     "App": "_app",
     "OrchestrateOptions": "_running",
     "PlannedPart": "_running",
     "RunningSystem": "_running",
+    "leave": "_ending",
     "orchestrate": "_orchestrate",
 }
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from oneiric.app import orchestrate
+from oneiric.app import leave, orchestrate
 from oneiric.core.errors import OneiricError
 
 __all__ = ["main"]
@@ -28,4 +28,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

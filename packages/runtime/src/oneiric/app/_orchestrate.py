@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from oneiric.app._ending import LEAST_SECONDS
 from oneiric.app._running import OrchestrateOptions, RunningSystem
+from oneiric.runtime._signals import LastResort
 from oneiric.runtime.settings import LoadedSettings, load_settings
 
 if TYPE_CHECKING:
@@ -49,7 +51,21 @@ def orchestrate(
     load = partial(load_settings, path, environ=environ, overrides=overrides, profile=profile)
     loaded = load()
     running = RunningSystem(loaded, partial(_made, loaded, load), keep_state=True, options=options)
-    return asyncio.run(running.run())
+    runner = asyncio.Runner()
+    code = 1
+    try:
+        code = runner.run(running.run())
+    finally:
+        # A task that ignores its cancellation, or a thread that does not end, would hold the loop open.
+        left = ", ".join(sorted(task.get_name() for task in asyncio.all_tasks(runner.get_loop()))) or "none"
+        last = LastResort(
+            max(LEAST_SECONDS, running.remaining_seconds),
+            code or 1,
+            f"a thread of a component, or a task of it ({left}),",
+        )
+        runner.close()
+        last.cancel()
+    return code
 
 
 def _made(loaded: LoadedSettings, load: "Callable[[], LoadedSettings]") -> "App":

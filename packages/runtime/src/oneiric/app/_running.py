@@ -69,6 +69,7 @@ class RunningSystem:
     Attributes:
         loaded: The settings it started with.
         system: The application and its parts, once they are loaded.
+        remaining_seconds: What was left of the grace period when it had stopped.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class RunningSystem:
         self._plane = LatePlane(self.not_ready)
         self._reloads: set[asyncio.Task[Any]] = set()
         grace = loaded.settings.runtime_supervisor.shutdown_grace_seconds
+        self.remaining_seconds = grace
         self._orchestrator = RuntimeOrchestrator(grace_seconds=grace)
         self._loading = _Loading(self)
         self.http, is_first = serving(self, keep_state=keep_state, plane=self._plane)
@@ -127,7 +129,10 @@ class RunningSystem:
         if not self._options.handle_signals:
             await self._run()
             return 0
-        with ProcessSignals(stop=self.stop, force=self.force, reload=self._reload_by_signal) as signals:
+        grace = self.loaded.settings.runtime_supervisor.shutdown_grace_seconds
+        with ProcessSignals(
+            stop=self.stop, force=self.force, reload=self._reload_by_signal, grace_seconds=grace
+        ) as signals:
             await self._run()
         return 0 if signals.forced is None else _FORCED + signals.forced
 
@@ -147,6 +152,7 @@ class RunningSystem:
             await self._orchestrator.run()
         finally:
             announced.cancel()
+            self.remaining_seconds = self._orchestrator.remaining_seconds
 
     async def _announce(self) -> None:
         await self._orchestrator.became_ready.wait()

@@ -1,28 +1,68 @@
-"""Signals of a running orchestrator: the first asks it to stop, the second forces it, SIGHUP reloads."""
+"""Signals of a running orchestrator: the first asks it to stop, the second forces it, SIGHUP reloads.
+
+They are taken where Python takes them, between two bytecodes of the main thread, and not only by the event loop: a
+component that blocks the loop must not keep its process from being ended.
+"""
 
 import asyncio
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
-__all__ = ["ProcessSignals"]
+__all__ = ["LastResort", "ProcessSignals"]
 
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
-#: How long a forced stop may still take before the process ends whatever it does.
+#: How long a forced stop, or one whose time is over, may still take before the process ends whatever it does.
 _LAST_SECONDS: Final = 2.0
 
 
+class LastResort:
+    """End the process with *code* after *seconds*, from a thread of its own, unless cancelled before.
+
+    Args:
+        seconds: How long it may still take.
+        code: What it exits with.
+        what: What should have ended, for the line on stderr.
+        says_where: Whether that line names what the main thread does.
+    """
+
+    def __init__(self, seconds: float, code: int, what: str, *, says_where: bool = False) -> None:
+        self._code = code
+        self._what = what
+        self._says_where = says_where
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """Let the process live."""
+        self._timer.cancel()
+
+    def _end(self) -> None:
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - the only way to know
+        where = f"; the main thread is in {_place(frame)}" if self._says_where and frame is not None else ""
+        os.write(2, f"error: {self._what} did not end in time{where}\n".encode())
+        os._exit(self._code)
+
+
+def _place(frame: FrameType) -> str:
+    return f"{frame.f_code.co_name}, {frame.f_code.co_filename}:{frame.f_lineno}"
+
+
 class ProcessSignals:
-    """Turn signals into calls while the block runs; what was set before is put back.
+    """Turn signals into calls on the running loop while the block runs; what was set before is put back.
 
     Args:
         stop: Called with the first SIGTERM or SIGINT.
         force: Called with the second. If the process is still there two seconds later, or with a third, it exits
             at once with 128 plus the signal's number.
         reload: Called with each SIGHUP; by default SIGHUP is left alone.
+        grace_seconds: How long the block may go on after the first; two seconds later the process exits with 1,
+            whatever hangs. None waits forever.
 
     Attributes:
         received: The signal that asked to stop, or None.
@@ -30,49 +70,68 @@ class ProcessSignals:
     """
 
     def __init__(
-        self, *, stop: Callable[[], object], force: Callable[[], object], reload: Callable[[], object] | None = None
+        self,
+        *,
+        stop: Callable[[], object],
+        force: Callable[[], object],
+        reload: Callable[[], object] | None = None,
+        grace_seconds: float | None = None,
     ) -> None:
         self._stop = stop
         self._force = force
         self._reload = reload
+        self._grace_seconds = grace_seconds
         self._before: dict[signal.Signals, Any] = {}
-        self._last: threading.Timer | None = None
+        self._last: list[LastResort] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.received: signal.Signals | None = None
         self.forced: signal.Signals | None = None
 
     def __enter__(self) -> Self:
         # Only the main thread is told of signals; a host that runs us elsewhere keeps its own.
         if threading.current_thread() is threading.main_thread():
-            loop = asyncio.get_running_loop()
-            for number in _STOPPING:
+            self._loop = asyncio.get_running_loop()
+            for number in (*_STOPPING, *(() if self._reload is None else (signal.SIGHUP,))):
                 self._before[number] = signal.getsignal(number)
-                loop.add_signal_handler(number, self._stopping, number)
-            if self._reload is not None:
-                self._before[signal.SIGHUP] = signal.getsignal(signal.SIGHUP)
-                loop.add_signal_handler(signal.SIGHUP, self._reload)
+                # The loop's own handler wakes it, whichever thread the signal reaches; ours acts even if it is blocked.
+                self._loop.add_signal_handler(number, int)
+                signal.signal(number, self._take)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._last is not None:
-            self._last.cancel()
-        loop = asyncio.get_running_loop()
+        for last in self._last:
+            last.cancel()
         for number, before in self._before.items():
-            loop.remove_signal_handler(number)
+            if self._loop is not None:
+                self._loop.remove_signal_handler(number)
             signal.signal(number, before)
         self._before.clear()
+
+    def _take(self, number: int, _: FrameType | None) -> None:
+        """Act on a signal; runs between any two bytecodes of the main thread."""
+        if number == signal.SIGHUP:
+            self._call(self._reload)
+        else:
+            self._stopping(signal.Signals(number))
 
     def _stopping(self, number: signal.Signals) -> None:
         if self.received is None:
             self.received = number
-            self._stop()
+            if self._grace_seconds is not None:
+                self._end_in(self._grace_seconds + _LAST_SECONDS, 1)
+            self._call(self._stop)
         elif self.forced is None:
             self.forced = number
-            # A thread of its own: the loop may be what hangs.
-            self._last = threading.Timer(_LAST_SECONDS, os._exit, (128 + number,))
-            self._last.daemon = True
-            self._last.start()
-            self._force()
+            self._end_in(_LAST_SECONDS, 128 + number)
+            self._call(self._force)
         else:
             os._exit(128 + number)
+
+    def _end_in(self, seconds: float, code: int) -> None:
+        self._last.append(LastResort(seconds, code, "stopping", says_where=True))
+
+    def _call(self, call: Callable[[], object] | None) -> None:
+        if self._loop is not None and call is not None:
+            self._loop.call_soon_threadsafe(call)
