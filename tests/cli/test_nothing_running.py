@@ -9,6 +9,14 @@ import pytest
 from tests.cli.documents import check
 
 STATE = Path(".oneiric_cache")
+GOLDEN = Path(__file__).parent / "golden"
+TRANSCRIPTS = {
+    "activity": ["activity"],
+    "health": ["health"],
+    "supervisor-info": ["supervisor-info"],
+    "pause": ["pause", "cache", "--owner", "ops", "--note", "moving house", "--until", "2090-01-31T18:00Z"],
+    "drain": ["drain", "adapter:cache", "--owner", "ops"],
+}
 NEED_A_SYSTEM = [
     ["swap", "adapter:cache"],
     ["swap", "cache"],
@@ -18,6 +26,15 @@ NEED_A_SYSTEM = [
     ["events"],
     ["drain", "adapter:cache", "--wait"],
 ]
+
+
+@pytest.mark.parametrize("name", TRANSCRIPTS)
+def test_text_is_the_transcript(name: str, oneiric: Callable[..., Any]) -> None:
+    done, data = oneiric(*TRANSCRIPTS[name]), oneiric(*TRANSCRIPTS[name], "--json")
+
+    assert (done.code, done.err) == (0, "")
+    assert done.out == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+    check(name, data.out)
 
 
 @pytest.mark.parametrize("arguments", NEED_A_SYSTEM, ids=" ".join)
