@@ -89,10 +89,15 @@ class WorkflowCheckpointStore:
             readonly=readonly,
         )
         self._is_strict = durability == "strict"
-        self._clocks = Clocks(
-            claimant=Claimant.here(), boot=boot_id(), clock=clock, monotonic=monotonic, lease_seconds=lease_seconds
-        )
         self._journals: dict[str, StoreJournal] = {}
+        self._clocks = Clocks(
+            claimant=Claimant.here(),
+            boot=boot_id(),
+            clock=clock,
+            monotonic=monotonic,
+            lease_seconds=lease_seconds,
+            is_run_here=self._journals.__contains__,
+        )
         self._renewing: asyncio.Task[None] | None = None
         self._is_renewal_due = False
 

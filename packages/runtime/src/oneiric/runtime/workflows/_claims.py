@@ -37,6 +37,7 @@ class Clocks:
         clock: The time in seconds since the epoch, for people.
         monotonic: The time of leases, in seconds, the same for all processes of the machine.
         lease_seconds: How long a lease lasts that is not renewed.
+        is_run_here: Whether a run is being run with this store.
     """
 
     claimant: Claimant
@@ -44,6 +45,7 @@ class Clocks:
     clock: Callable[[], float]
     monotonic: Callable[[], float]
     lease_seconds: float
+    is_run_here: Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,8 @@ def is_held(row: Row, clocks: Clocks) -> Claimant | None:
     owner = Claimant.from_text(row.lease_owner)
     if owner is None or row.lease_until <= clocks.monotonic() or owner.is_gone():
         return None
+    if owner == clocks.claimant and not clocks.is_run_here(row.run_id):
+        return None  # it ended here, and that could not be written down
     return owner
 
 
