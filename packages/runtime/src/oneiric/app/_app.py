@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from oneiric.app._activity_refresh import ActivityRefresh
+from oneiric.app._execution import Execution, queue_key
 from oneiric.core.catalog import DiscoveryReport, discover, register_modules
 from oneiric.core.errors import LifecycleError
 from oneiric.core.lifecycle import LifecycleHooks, LifecycleManager, LifecycleTimeouts
@@ -18,6 +19,8 @@ from oneiric.domains import (
     AdapterBridge,
     DomainBridge,
     EventBridge,
+    JobProcessor,
+    JobQueue,
     ServiceBridge,
     TaskBridge,
     WorkflowBridge,
@@ -35,6 +38,7 @@ from oneiric.runtime.settings import (
     policy_from,
 )
 from oneiric.runtime.telemetry import Telemetry
+from oneiric.runtime.worker import Worker
 
 if TYPE_CHECKING:
     from oneiric.app._running import OrchestrateOptions
@@ -43,6 +47,8 @@ __all__ = ["App"]
 
 _SNAPSHOT: Final = "lifecycle_status.json"
 _ACTIVITY: Final = "domain_activity.sqlite"
+#: How much of the grace period a worker has to finish what it is at.
+_WORKER_SHARE: Final = 0.5
 #: What a reload puts in force beside selections, tenants and the settings of providers.
 _LIVE: Final = ("secrets",)
 
@@ -77,6 +83,7 @@ class App:
         workflows: The bridge of domain ``workflow``.
         actions: The bridge of domain ``action``.
         activity: Keeps which keys are paused or drain.
+        execution: Keeps the progress of workflows and the dead letters of events; makes workers.
         secrets: Gives out what ``${secret:ID}`` in settings stands for, and rotates it.
         reloader: Puts changed settings in force, or refuses them.
         state_dir: Where state files are kept, or None.
@@ -121,6 +128,7 @@ class App:
         )
         self.provider_settings.secrets = self.secrets
         self.activity = DomainActivityStore(_activity_path(settings, state_dir))
+        self.execution = Execution(settings, state_dir)
         self._make_bridges(settings)
         self.reloader = ConfigReloader(
             loaded,
@@ -146,8 +154,15 @@ class App:
         self.adapters = AdapterBridge(settings=settings.adapters, **self._parts)
         self.services = ServiceBridge(settings=settings.services, **self._parts)
         self.tasks = TaskBridge(settings=settings.tasks, **self._parts)
-        self.events = EventBridge(settings=settings.events, **self._parts)
-        self.workflows = WorkflowBridge(settings=settings.workflows, **self._parts)
+        dead_letters = self.execution.dead_letters
+        self.events = EventBridge(settings=settings.events, dead_letters=dead_letters, **self._parts)
+        self.tasks.queue = JobQueue(self.adapters, key=queue_key(settings))
+        self.workflows = WorkflowBridge(
+            settings=settings.workflows,
+            tasks=self.tasks,
+            engine=partial(self.execution.engine, self.tasks.queue),
+            **self._parts,
+        )
         self.actions = ActionBridge(settings=settings.actions, **self._parts)
         bridges = (self.adapters, self.services, self.tasks, self.events, self.workflows, self.actions)
         self._bridges: dict[str, DomainBridge] = {bridge.domain: bridge for bridge in bridges}
@@ -238,6 +253,25 @@ class App:
 
         return unsubscribe
 
+    def worker(self, queue: str | None = None, *, concurrency: int = 10) -> Worker:
+        """Return a worker that does the tasks and workflows of a queue; start and stop it, or plan it as a part.
+
+        Args:
+            queue: The key of the queue adapter; by default ``workflows.options.queue_category``, else ``queue``.
+            concurrency: Jobs at once.
+
+        Raises:
+            ConfigurationError: *concurrency* is not 1 to 10000.
+        """
+        key = queue or queue_key(self.settings)
+        return Worker(
+            lambda: self.adapters.lease(key),
+            JobProcessor(self.tasks, self.workflows),
+            concurrency=concurrency,
+            grace_seconds=self.settings.runtime_supervisor.shutdown_grace_seconds * _WORKER_SHARE,
+            activity=self.activity.get,
+        )
+
     async def reload(self, by: str = "application") -> ReloadResult:
         """Read the settings anew and put them in force, all or nothing; see `ConfigReloader.reload`."""
         return await self.reloader.reload(by)
@@ -281,6 +315,8 @@ class App:
             stack.callback(telemetry.close)
             telemetry.watch(self.resolver, self.lifecycle)
             stack.callback(self.activity.add_listener(telemetry.activity_changed))
+            stack.push_async_callback(self.execution.aclose)
+            await self.execution.open()
             stack.callback(self.reloader.observe(partial(_log_reload, telemetry)))
             await self.lifecycle.__aenter__()
             self._open = stack.pop_all()
@@ -300,6 +336,7 @@ class App:
         stack, self._open = self._open, None
         try:
             await self.reloader.aclose()
+            await self.workflows.aclose()
             await self.lifecycle.aclose(drain_seconds=drain_seconds)
         finally:
             if stack is not None:

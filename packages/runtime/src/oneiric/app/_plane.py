@@ -81,7 +81,9 @@ class AppPlane(CorePlane):
     def _problems(self) -> list[str]:
         app = self._app
         found = [str(problem) for problem in app.report.errors]
-        found += [problem for problem in (app.activity.problem, app.activity.recovered) if problem]
+        found += [
+            problem for problem in (app.activity.problem, app.activity.recovered, app.execution.problem) if problem
+        ]
         restart = app.reloader.needs_restart
         if restart:
             found.append(f"changed settings that are read at start only: {', '.join(restart)}")

@@ -8,6 +8,7 @@ from oneiric.app._app import App
 from oneiric.app._plane import AppPlane
 from oneiric.app._services import SupervisedServices
 from oneiric.core.errors import LifecycleError, MissingExtraError, OneiricError
+from oneiric.runtime.events import event_record
 from oneiric.runtime.logging import configure_logging, get_logger
 from oneiric.runtime.orchestrator import PartStatus, RuntimeOrchestrator
 from oneiric.runtime.secrets import REDACTOR, SecretsRefresh
@@ -72,6 +73,8 @@ class System:
         if directory is not None:
             recorder = RuntimeTelemetryRecorder(directory / TELEMETRY_FILE, redact=REDACTOR.mask)
             app.observe(recorder)
+            app.execution.observe(recorder.workflow)
+            app.events.observe(lambda report: recorder.event(event_record(report)))
             add(_RecorderPart(recorder, app), after=("app",))
             health = HealthFile(
                 settings.runtime_paths.health_path or directory / HEALTH_FILE,

@@ -12,6 +12,7 @@ from oneiric.domains._builtin import (
 )
 from oneiric.domains._events import EventBridge
 from oneiric.domains._handle import DomainHandle
+from oneiric.domains._jobs import JobProcessor, JobQueue
 from oneiric.domains._tasks import TaskBridge
 from oneiric.domains._workflows import WorkflowBridge
 
@@ -21,6 +22,8 @@ __all__ = [
     "DomainBridge",
     "DomainHandle",
     "EventBridge",
+    "JobProcessor",
+    "JobQueue",
     "ServiceBridge",
     "TaskBridge",
     "WorkflowBridge",

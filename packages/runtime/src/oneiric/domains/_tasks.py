@@ -9,7 +9,9 @@ from typing import Any, Final
 from oneiric.core.errors import DeadlineError, LifecycleError, OneiricError
 from oneiric.core.resolution import Key
 from oneiric.domains._builtin import BuiltInBridge
+from oneiric.domains._jobs import JobQueue
 from oneiric.runtime.retry import RetryPolicy
+from oneiric.runtime.worker import task_message
 
 __all__ = ["TaskBridge"]
 
@@ -27,6 +29,44 @@ class TaskBridge(BuiltInBridge):
     """
 
     _domain = "task"
+    #: Takes the jobs of `enqueue`; set by whoever has a queue.
+    queue: JobQueue | None = None
+
+    async def enqueue(
+        self,
+        key: str | Key[Any],
+        payload: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        delay_seconds: float = 0.0,
+        metadata: Mapping[str, Any] | None = None,
+        queue: str | None = None,
+    ) -> str:
+        """Have a task run by whoever works off the queue; when this returns, it will not be lost.
+
+        Args:
+            key: The task.
+            payload: What it is given: plain data.
+            idempotency_key: The same for every delivery, and the reason why a second `enqueue` with it does nothing;
+                by default the message's id.
+            delay_seconds: How long nobody begins it.
+            metadata: Goes along.
+            queue: The key of another queue adapter.
+
+        Returns:
+            The message's id.
+
+        Raises:
+            CandidateNotFoundError: Nothing stands for the key, or there is no queue adapter.
+            LifecycleError: The bridge has no queue.
+            AdapterError: The queue did not take it.
+        """
+        name = self._name(key)
+        self.resolver.resolve(self.domain, name)
+        if self.queue is None:
+            raise LifecycleError("the bridge of tasks has no queue", "App, or TaskBridge.queue = JobQueue(adapters)")
+        message = task_message(name, payload, idempotency_key=idempotency_key, metadata=metadata)
+        return await self.queue.put(message, category=queue, delay_seconds=delay_seconds)
 
     async def run(
         self,
