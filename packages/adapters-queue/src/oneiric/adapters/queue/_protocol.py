@@ -84,9 +84,10 @@ class Queue(Protocol):
     A consumer therefore makes its effects safe to repeat: by the message's ``id``, or by a key in the payload.
     While every consumer settles in time, each message is delivered exactly once, however many consumers there are.
 
-    **Order.** Messages are received in the order in which they became ready. One that was enqueued without delay
-    is ready at once; one that comes again takes its place behind those that are ready, so no message, however
-    often it fails, stands in the way of the others. (Several consumers still finish in any order.)
+    **Order.** Messages that are enqueued one after the other, without delay, are received in that order. One that is
+    retried without delay takes its place behind those that are ready; one whose delay or visibility has ended is
+    received as soon as there is a consumer, before or behind them. So no message, however often it fails and
+    whoever dies with it, stands in the way of the others. (Several consumers still finish in any order.)
 
     **Settling** is `ack`, `retry` or `dead_letter`: once for a delivery, by whoever holds it. Each says whether it
     did it. False means that there was nothing left to settle: this delivery was settled before, or its
