@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from typing import Any
 
 import jsonschema
 import pytest
+
+from oneiric.cli._table import COMMANDS, GROUPS
 
 COMMAND = [sys.executable, "-m", "oneiric.cli"]
 
@@ -162,12 +165,52 @@ def test_no_arguments_is_the_help(oneiric: Callable[..., Any]) -> None:
     assert all(name in bare.out for name in ("demo", "list", "explain", "status", "plugins"))
 
 
-@pytest.mark.parametrize("command", ["demo", "list", "explain", "status", "plugins"])
-def test_every_command_has_help_with_the_root_options(command: str, oneiric: Callable[..., Any]) -> None:
-    done = oneiric(command, "--help")
+NAMES = [name for name in COMMANDS if name not in GROUPS] + [
+    f"{group} {name}" for group in GROUPS for name in GROUPS[group]
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_help_with_the_root_options(name: str, oneiric: Callable[..., Any]) -> None:
+    done = oneiric(*name.split(), "--help")
 
     assert done.code == 0
     assert "--config" in done.out
+    assert "\x1b" not in done.out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_publishes_its_schema_and_is_in_the_manual(name: str) -> None:
+    schema = json.loads(files("oneiric.cli").joinpath(f"schemas/{name.replace(' ', '-')}.json").read_text())
+    manual = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["title"].startswith(f"oneiric {name} --json")
+    assert name.split(maxsplit=1)[0] in manual
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_of_a_command_is_in_the_manual(name: str, oneiric: Callable[..., Any]) -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+
+    offered = set(re.findall(r"--[a-z][a-z-]+", oneiric(*name.split(), "--help").out))
+
+    assert {option for option in offered if option not in manual} <= {"--help"}
+
+
+@pytest.mark.parametrize("arguments", [["swap", "adapter:cache"], ["retire", "cache"], ["decisions"]], ids=" ".join)
+def test_what_asks_a_running_system_loads_neither_an_event_loop_nor_a_server(arguments: list[str]) -> None:
+    loaded = loaded_by(*arguments, code=6)
+
+    assert not loaded & {"asyncio", "starlette", "uvicorn", "structlog", "opentelemetry", "apsw", "rich", "yaml"}
+    assert "oneiric.runtime.control" in loaded
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["health"], ["activity"], ["config", "plan"]], ids=" ".join)
+def test_what_reports_loads_no_server_and_no_telemetry(arguments: list[str]) -> None:
+    loaded = loaded_by(*arguments)
+
+    assert not loaded & {"starlette", "uvicorn", "structlog", "opentelemetry", "rich", "watchfiles"}
 
 
 def run(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
@@ -184,14 +227,15 @@ def test_the_module_and_the_script_are_the_same_command() -> None:
     assert json.loads(run("--version", "--json").stdout).keys() == {"version"}
 
 
-def loaded_by(*arguments: str) -> set[str]:
+def loaded_by(*arguments: str, code: int = 0) -> set[str]:
     """Return the top-level modules, and ours, that a call loads."""
-    code = (
+    program = (
         "import json, sys\nfrom oneiric.cli import main\n"
         f"code = main({list(arguments)!r})\n"
         "print(json.dumps(sorted(sys.modules)), file=sys.stderr)\nsys.exit(code)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == code, done.stderr
     names = set(json.loads(done.stderr.splitlines()[-1]))
     return {name if name.startswith("oneiric") else name.partition(".")[0] for name in names}
 

@@ -1,10 +1,9 @@
 """Pausing, draining and resuming a key: in the running system, or in the store that the next one reads."""
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import typer
 
@@ -13,9 +12,9 @@ from oneiric.cli._questions import domain_among, domain_of, named
 from oneiric.cli._running import Place, caller, place_of
 from oneiric.cli._times import clock_time
 from oneiric.cli._view import View, options_of, view_of
-from oneiric.core.lifecycle import LifecycleManager
-from oneiric.core.resolution import Resolver
-from oneiric.runtime.activity import DomainActivity, DomainActivityStore
+
+if TYPE_CHECKING:
+    from oneiric.runtime.activity import DomainActivity
 
 __all__ = ["Change", "activity_text", "apply_change", "asked_of_running", "state_words", "store_path", "stored"]
 
@@ -64,6 +63,8 @@ def apply_change(context: typer.Context, change: Change) -> tuple[dict[str, Any]
     answer = asked_of_running(place, change.operation, change.key, change.domain, **change.fields)
     if answer is not None:
         return {"running": True, "scope": "running", "store": None, **answer}, ()
+    import asyncio  # noqa: PLC0415 - where no system runs
+
     view = view_of(context, needs_settings=True)
     domain, key = named(change.key, change.domain)
     domain = domain_of(view.resolver, key, domain)
@@ -94,8 +95,11 @@ def asked_of_running(
 
 async def _change_store(
     view: View, path: Path, name: tuple[str, str], change: Change
-) -> tuple[DomainActivity, tuple[str, ...]]:
-    from oneiric.domains import DomainBridge  # noqa: PLC0415 - where no system runs
+) -> tuple["DomainActivity", tuple[str, ...]]:
+    from oneiric.core.lifecycle import LifecycleManager  # noqa: PLC0415 - where no system runs
+    from oneiric.core.resolution import Resolver  # noqa: PLC0415 - as above
+    from oneiric.domains import DomainBridge  # noqa: PLC0415 - as above
+    from oneiric.runtime.activity import DomainActivityStore  # noqa: PLC0415 - as above
 
     domain, key = name
     async with DomainActivityStore(path) as store:
@@ -124,8 +128,11 @@ def store_path(place: Place) -> Path:
 
 def stored(place: Place) -> tuple[list[dict[str, Any]], str | None]:
     """Return what the store says, a row each, and what is wrong with it; makes no file."""
+    import asyncio  # noqa: PLC0415 - where no system runs
 
-    async def read() -> tuple[dict[str, dict[str, DomainActivity]], str | None]:
+    from oneiric.runtime.activity import DomainActivityStore  # noqa: PLC0415 - as above
+
+    async def read() -> "tuple[dict[str, dict[str, DomainActivity]], str | None]":
         async with DomainActivityStore(store_path(place), readonly=True) as store:
             return store.snapshot(), store.problem
 
