@@ -39,10 +39,12 @@ class MinimumRate:
             self._arrived.popleft()
 
     def allowance_seconds(self) -> float:
-        """Return how long the next wait may be; zero or less when it is too slow already."""
+        """Return how long the next wait may be; zero when it is too slow already."""
         within = sum(count for _, count in self._arrived)
+        if within < self._least:
+            return 0.0
         for when, count in self._arrived:
             within -= count
             if within < self._least:
-                return when + self._window - self._waited
+                return max(0.0, when + self._window - self._waited)
         return self._window  # never: without all of its entries nothing is within

@@ -30,7 +30,7 @@ def full_jitter(attempt: int, limits: FetchLimits, chance: Chance) -> float:
 
     Source: M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
     """
-    return chance() * min(limits.backoff_cap_seconds, limits.backoff_seconds * 2.0 ** (attempt - 1))
+    return chance() * min(limits.backoff_cap_seconds, limits.backoff_seconds * 2.0 ** min(attempt - 1, 60))
 
 
 class RetryBudget:
