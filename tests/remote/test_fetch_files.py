@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from oneiric.core.errors import DigestError, FetchError, FetchRefusedError
+from oneiric.remote._fetch_files import read_local
+from oneiric.remote._fetch_values import Wanted
 from oneiric.remote.fetch import FetchLimits, FetchPolicy, SafeFetcher
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -149,28 +149,22 @@ async def test_a_mirror_may_be_a_directory(root: Path) -> None:
     assert (result.source, result.length_bytes) == ("file", 14)
 
 
-async def test_a_directory_that_is_swapped_for_a_link_while_it_is_opened_leads_nowhere(root: Path) -> None:
-    """Between the check and the opening; a client that followed links would now and then read the secret."""
-    outside = root.parent / "outside"
-    outside.mkdir()
-    (outside / "m.json").write_bytes(b"S3CR3T")
-    moving, parked = root / "moving", root / "parked"
-    moving.mkdir()
-    (moving / "m.json").write_bytes(b"{}")
-    done = threading.Event()
+class Swapping(tuple["Path", ...]):
+    """Roots that are looked at after the links were followed: then a directory becomes a link to another."""
 
-    def swap() -> None:
-        while not done.is_set():
-            moving.rename(parked)
-            moving.symlink_to(outside)
-            moving.unlink()
-            parked.rename(moving)
+    __slots__ = ()
 
-    swapping = asyncio.create_task(asyncio.to_thread(swap))
-    client, found = fetcher(root), set()
-    for _ in range(300):
-        with suppress(FetchError):
-            found.add((await client.fetch(str(moving / "m.json"))).content)
-    done.set()
-    await swapping
-    assert found == {b"{}"}
+    def __iter__(self) -> Iterator[Path]:
+        (root,) = super().__iter__()
+        (root / "deep").rename(root / "parked")
+        (root / "deep").symlink_to(root.parent / "outside")
+        yield root
+
+
+def test_a_directory_that_becomes_a_link_while_it_is_opened_leads_nowhere(root: Path) -> None:
+    (root.parent / "outside").mkdir()
+    (root.parent / "outside" / "m.json").write_bytes(b"S3CR3T")
+    (root / "deep" / "m.json").write_bytes(b"{}")
+    with pytest.raises(FetchError, match="cannot be read"):
+        read_local(root / "deep" / "m.json", Swapping([root]), Wanted(max_bytes=100))
+    assert (root / "deep" / "m.json").read_bytes() == b"S3CR3T"
