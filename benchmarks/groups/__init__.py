@@ -17,6 +17,7 @@ GROUPS: Final = {
     "swap": "a swap that nobody is using",
     "load": "swaps under callers that hold the instance across an await",
     "store": "durable writes of a thousand callers at once, and the hot read of activity",
+    "workflow": "what a node of a workflow costs, in memory and kept; makespan; memory",
     "lease": "what a caller pays: handle, lease, live call",
     "events": "a dispatch to 1, 10 and 100 handlers, in turn and at once, and to one of 1,000 topics",
     "telemetry": "what watching costs a swap, and that it costs a read nothing",

@@ -29,16 +29,16 @@ class Caller:
         is_traced: Whether each node has a span.
     """
 
-    __slots__ = ("_run_child", "_runner", "is_traced")
+    __slots__ = ("_run", "_run_child", "is_traced")
 
     def __init__(self, runner: TaskRunner, run_child: RunChild, *, is_traced: bool = False) -> None:
-        self._runner, self._run_child, self.is_traced = runner, run_child, is_traced
+        self._run, self._run_child, self.is_traced = runner.run, run_child, is_traced
 
     async def direct(self, step: Step, payload: Any, call: NodeCall) -> Any:
         """Call a task once."""
         current.set(call)
         try:
-            return await self._runner.run(step.task, payload, call)
+            return await self._run(step.task, payload, call)
         except SystemExit as error:
             raise _Exited(f"SystemExit: {error}") from error
 
@@ -50,7 +50,7 @@ class Caller:
                     if step.spec.workflow and not task:
                         return await self._run_child(step.spec.workflow, fresh(payload), call)
                     current.set(call)
-                    return await self._runner.run(task or step.task, fresh(payload), call)
+                    return await self._run(task or step.task, fresh(payload), call)
             except SystemExit as error:
                 raise _Exited(f"SystemExit: {error}") from error
             except Exception as error:  # noqa: BLE001 - whatever a task raises, its policy decides

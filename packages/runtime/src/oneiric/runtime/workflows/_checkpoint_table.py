@@ -133,7 +133,7 @@ def keep_definition(database: Database, spec: WorkflowSpec) -> None:
     """Keep a definition that a run begins with."""
     database.execute(
         "INSERT OR IGNORE INTO workflow_definitions VALUES (?, ?, ?)",
-        (spec.digest, spec.key, json.dumps(spec.as_mapping())),
+        (spec.digest, spec.key, spec.text),
     )
 
 

@@ -107,6 +107,11 @@ class WorkflowCheckpointStore:
         return self._store.path
 
     @property
+    def journal_mode(self) -> str | None:
+        """``"wal"`` or ``"delete"``; None while the store is closed or only read."""
+        return self._store.journal_mode
+
+    @property
     def set_aside(self) -> Path | None:
         """Where the last damaged file was put since this store was opened, or None."""
         return self._store.set_aside

@@ -1,8 +1,8 @@
 """LocalWorkflowEngine: runs workflows in this process, and keeps their progress where it is given a store."""
 
 import asyncio
+import secrets
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -104,7 +104,7 @@ class LocalWorkflowEngine:
             CheckpointError: The run is another workflow's, somebody else runs it, its definition has changed, or
                 nothing can be kept.
         """
-        wanted = Wanted(run_id=run_id or uuid.uuid4().hex, spec=self._spec(workflow), context=_plain(context))
+        wanted = Wanted(run_id=run_id or secrets.token_hex(16), spec=self._spec(workflow), context=_plain(context))
         return await self._start(wanted)
 
     async def run(
@@ -164,7 +164,7 @@ class LocalWorkflowEngine:
             CheckpointError: There is a run of that id, or nothing can be kept.
         """
         spec = self._spec(workflow)
-        wanted = Wanted(run_id=run_id or uuid.uuid4().hex, spec=spec, context=_plain(context))
+        wanted = Wanted(run_id=run_id or secrets.token_hex(16), spec=spec, context=_plain(context))
         info = await self._ledger.enqueue(wanted)
         if self._queue is not None:
             message = {

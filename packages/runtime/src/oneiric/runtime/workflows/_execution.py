@@ -15,12 +15,13 @@ from oneiric.runtime._telemetry_spans import tracer
 from oneiric.runtime.telemetry import count, measure, span
 from oneiric.runtime.workflows._calling import Caller
 from oneiric.runtime.workflows._calls import NodeCall
+from oneiric.runtime.workflows._keeping import Ended
 from oneiric.runtime.workflows._ledger import Closing, Ledger, Opening
 from oneiric.runtime.workflows._ports import TaskRunner
 from oneiric.runtime.workflows._results import NodeInfo, NodeStatus, RunResult, RunStatus
-from oneiric.runtime.workflows._scheduler import Ended, Scheduler
+from oneiric.runtime.workflows._scheduler import Scheduler
 from oneiric.runtime.workflows._steps import Unit
-from oneiric.runtime.workflows._template import SKIPPED, Scope, compiled
+from oneiric.runtime.workflows._template import Scope, compiled
 
 __all__ = ["Execution", "Surroundings"]
 
@@ -147,10 +148,12 @@ class Execution:
 
     def _returned(self, scheduler: Scheduler) -> RunResult:
         wanted = self.opening.wanted
-        results = {node: value for node, value in scheduler.outputs.items() if value is not SKIPPED}
+        results = dict(scheduler.outputs)
+        for node in scheduler.skipped:
+            del results[node]
         output: Any = results
         if wanted.spec.has_output:
-            nodes = [step.id for step in wanted.spec.plan().steps]
+            nodes = [step.id for step in wanted.spec.plan().steps.all]
             render = compiled(wanted.spec.output, nodes, [])
             run = {"id": wanted.run_id, "workflow": wanted.spec.key}
             scope = Scope(context=wanted.context, run=run, outputs=scheduler.outputs)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from oneiric.core.errors import CheckpointError, RunNotFoundError
+from oneiric.runtime.workflows._keeping import Journal
 from oneiric.runtime.workflows._ports import OnChange
 from oneiric.runtime.workflows._results import NodeInfo, RunInfo, RunStatus
-from oneiric.runtime.workflows._scheduler import Journal, Scheduler
+from oneiric.runtime.workflows._scheduler import Scheduler
 from oneiric.runtime.workflows._spec import WorkflowSpec
 
 __all__ = ["Closing", "Ledger", "MemoryLedger", "Opening", "RunJournal", "Wanted"]

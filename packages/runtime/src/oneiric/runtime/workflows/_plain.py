@@ -1,6 +1,8 @@
 """Results as JSON: what is kept is what was returned, or is refused."""
 
 import json
+import json.encoder
+from collections.abc import Callable
 from typing import Any, Final
 
 from oneiric.core.errors import WorkflowError
@@ -9,9 +11,23 @@ __all__ = ["encoded", "written"]
 
 #: Of one result: a checkpoint is no place for files.
 _MOST_BYTES: Final = 16 * 1024 * 1024
-_encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-_decode: Final = json.JSONDecoder().decode
+_encoder: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
+_decode: Final = json.JSONDecoder().raw_decode  # of what has nothing around it
 _ATOMS: Final = frozenset((str, int, bool, type(None)))
+
+
+def _made() -> Callable[[Any], str]:
+    """Return what writes JSON; `JSONEncoder.encode` makes its C encoder anew for each value, at thrice the price."""
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return _encoder.encode
+    write = make(
+        None, _encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False
+    )  # fmt: skip
+    return lambda value: "".join(write(value, 0))
+
+
+_encode: Final = _made()
 
 
 def written(value: Any, what: str = "its result") -> tuple[str, Any]:
@@ -26,7 +42,7 @@ def written(value: Any, what: str = "its result") -> tuple[str, Any]:
         return "null", None
     try:
         text = _encode(value)
-        again = value if type(value) in _ATOMS else _decode(text)
+        again = value if type(value) in _ATOMS else _decode(text)[0]
     except (TypeError, ValueError, RecursionError) as error:
         raise WorkflowError(f"{what} is no plain data: {error}", "texts, numbers, lists and maps") from error
     if again != value and (where := _difference(value, "")):

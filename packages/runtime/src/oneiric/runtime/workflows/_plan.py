@@ -6,7 +6,7 @@ from typing import Any
 
 from oneiric.runtime.retry import RetryPolicy
 from oneiric.runtime.workflows._specified import NodeSpec
-from oneiric.runtime.workflows._steps import Step, steps_of
+from oneiric.runtime.workflows._steps import Steps, steps_of
 
 __all__ = ["PlannedNode", "WorkflowPlan", "plan_of"]
 
@@ -66,7 +66,7 @@ class WorkflowPlan:
     workflow: str
     digest: str
     nodes: tuple[PlannedNode, ...]
-    steps: tuple[Step, ...]
+    steps: Steps
 
     @property
     def entry_nodes(self) -> tuple[str, ...]:

@@ -89,6 +89,11 @@ class WorkflowSpec:
         return stated | {"retry_policy": asdict(self.retry)}
 
     @cached_property
+    def text(self) -> str:
+        """`as_mapping` as JSON."""
+        return json.dumps(self.as_mapping())
+
+    @cached_property
     def definition(self) -> dict[str, Any]:
         """What a run depends on, as plain data: not how often and for how long a node is tried."""
         nodes = {node.id: node.definition for node in self.nodes}

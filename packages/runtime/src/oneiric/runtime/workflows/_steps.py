@@ -1,6 +1,7 @@
 """Steps: a sound workflow made ready to run. Compiled once, shared by all runs, changed by none."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from oneiric.runtime.retry import RetryPolicy
@@ -8,7 +9,7 @@ from oneiric.runtime.workflows._condition import Condition, read_conditions
 from oneiric.runtime.workflows._specified import NodeSpec
 from oneiric.runtime.workflows._template import Render, compiled, fresh
 
-__all__ = ["Step", "Unit", "steps_of"]
+__all__ = ["Step", "Steps", "Unit", "steps_of"]
 
 
 class Step:
@@ -29,12 +30,13 @@ class Step:
         undo_render: Fills in the payload of the compensation, or None.
         is_plain: Whether it runs once, whatever the other nodes returned.
         is_direct: Whether it is one call of a task: no retry, no limit of time.
+        is_bare: Whether it is both, with no payload of its own and nothing to undo.
         unit: It, as one unit of work.
     """
 
     __slots__ = (
-        "conditions", "followers", "id", "is_direct", "is_plain", "items", "place", "render", "retry", "spec", "task",
-        "timeout_seconds", "undo_render", "unit", "waits_for",
+        "conditions", "followers", "id", "is_bare", "is_direct", "is_plain", "items", "place", "render", "retry",
+        "spec", "task", "timeout_seconds", "undo_render", "unit", "waits_for",
     )  # fmt: skip
 
     def __init__(self, place: int, spec: NodeSpec, retry: RetryPolicy, nodes: Sequence[str]) -> None:
@@ -50,6 +52,7 @@ class Step:
         self.undo_render = _render(undo.payload, nodes) if undo is not None and undo.has_payload else None
         self.is_plain = not self.conditions and self.items is None
         self.is_direct = not spec.workflow and self.retry.attempts == 1 and self.timeout_seconds is None
+        self.is_bare = self.is_plain and self.is_direct and self.render is None and spec.compensate is None
         self.unit = Unit(self, spec.id)
 
 
@@ -69,11 +72,26 @@ class Unit:
         self.step, self.key, self.place, self.item = step, key, place, item
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """The steps of a plan.
+
+    Attributes:
+        all: In an order they could run in.
+        entries: Those that wait for nothing, as units.
+        waits: Place → for how many a step waits.
+    """
+
+    all: tuple[Step, ...]
+    entries: tuple[Unit, ...]
+    waits: tuple[int, ...]
+
+
 def _render(value: Any, nodes: Sequence[str]) -> Render:
     return compiled(value, nodes, []) or (lambda _: fresh(value))
 
 
-def steps_of(ordered: Sequence[NodeSpec], retry: RetryPolicy) -> tuple[Step, ...]:
+def steps_of(ordered: Sequence[NodeSpec], retry: RetryPolicy) -> Steps:
     """Compile nodes that are in an order they could run in."""
     names = [node.id for node in ordered]
     steps = {node.id: Step(place, node, retry, names) for place, node in enumerate(ordered)}
@@ -83,4 +101,9 @@ def steps_of(ordered: Sequence[NodeSpec], retry: RetryPolicy) -> tuple[Step, ...
             followers[other].append(step)
     for name, step in steps.items():
         step.followers = tuple(followers[name])
-    return tuple(steps.values())
+    found = tuple(steps.values())
+    return Steps(
+        all=found,
+        entries=tuple(step.unit for step in found if not step.waits_for),
+        waits=tuple(len(step.waits_for) for step in found),
+    )
