@@ -41,6 +41,22 @@ def test_root_options_with_values_stand_before_or_after_the_command(
     assert "→ cash" in before.out
 
 
+def test_root_options_stand_anywhere_around_a_group(
+    oneiric: Callable[..., Any], settings: Callable[[str], str]
+) -> None:
+    path = settings('[app]\nname = "shop"\n')
+
+    words = (
+        ["--config", path, "config", "show"],
+        ["config", "--config", path, "show"],
+        ["config", "show", "--config", path],
+    )
+    told = [oneiric(*each) for each in words]
+
+    assert told[0] == told[1] == told[2]
+    assert "shop" in told[0].out
+
+
 def test_a_value_that_looks_like_a_root_option_stays_a_value(oneiric: Callable[..., Any]) -> None:
     done = oneiric("explain", "--domain", "adapter", "--", "--json")
 

@@ -154,11 +154,14 @@ def test_the_plan_of_a_running_system_is_its_own(
         done = oneiric("config", "plan", "--config", "settings.yml", "--json")
         document = check("config-plan", done.out)
         told = oneiric("config", "plan", "--config", "settings.yml")
+        (tmp_path / "other.yml").write_text("app: {name: other}\n")
+        other = oneiric("config", "plan", "--config", "other.yml")
         system.settings_file.write_text("http: {port: x}\n")
         refused = oneiric("config", "plan", "--json")  # the system's own settings are wrong, not those given here
 
-    assert (done.code, document["running"]) == (0, True)
+    assert (done.code, done.err, document["running"]) == (0, "", True)
     assert [(swap["key"], swap["from"], swap["to"]) for swap in document["swaps"]] == [("greeter", "one", "two")]
     assert "service:greeter" in told.out
+    assert other.err.startswith("note: the system read its own configuration")
     assert refused.code == 2
     assert "settings.yml:1" in json.loads(refused.out)["error"]["message"]

@@ -80,6 +80,22 @@ def test_a_refused_configuration_is_in_the_status(running: Orchestrator, asked: 
 
 
 @pytest.mark.xdist_group("processes")
+@pytest.mark.parametrize("name", ["status", "health", "activity", "supervisor-info"])
+def test_settings_that_cannot_be_read_do_not_hide_what_runs(name: str, running: Orchestrator, asked: Any) -> None:
+    good = running.settings_file.read_text()
+    running.settings_file.write_text("http: {port: x}\n")
+    try:
+        looked, changed = asked(name), asked("pause", "greeter")
+    finally:
+        running.settings_file.write_text(good)
+
+    assert looked.code == 0
+    assert "yes" in looked.out.splitlines()[0]
+    assert looked.err.startswith("note: the settings given here are wrong, and this is the system in .oneiric_cache")
+    assert changed.code == 2  # it may be another system that was meant
+
+
+@pytest.mark.xdist_group("processes")
 def test_health_is_seen_or_asked_for(asked: Any) -> None:
     seen = check("health", asked("health", "--json").out)
     probed = asked("health", "--probe", "--key", "greeter", "--json")

@@ -4,11 +4,12 @@ A command that reports or changes a running system comes here first. Whether not
 to look at the stores is the command's own decision; a system that is there and does not answer is an error for all.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oneiric.core.errors import InactiveError, UnavailableError
+from oneiric.core.errors import ConfigurationError, InactiveError, UnavailableError
 
 if TYPE_CHECKING:
     from oneiric.cli._options import RootOptions
@@ -19,6 +20,8 @@ __all__ = ["Place", "caller", "place_of"]
 
 #: A swap may wait for an activation, a health check, hooks and a drain, each with its own deadline in the system.
 _LONGEST_SECONDS: Final = 300.0
+#: Variables that name a configuration or choose its defaults.
+_NAMING: Final = frozenset(("ONEIRIC_CONFIG", "ONEIRIC_PROFILE"))
 #: What connecting to a socket says where nobody listens; anything else is a system that is there and does not answer.
 _NOBODY: Final = (FileNotFoundError, ConnectionRefusedError, NotADirectoryError)
 
@@ -29,9 +32,11 @@ class Place:
 
     Attributes:
         loaded: The settings.
+        notes: What is worth knowing about them.
     """
 
     loaded: "LoadedSettings"
+    notes: tuple[str, ...] = ()
 
     @property
     def state_dir(self) -> Path:
@@ -74,8 +79,13 @@ class Place:
         return InactiveError(f"nothing is running: nobody listens in {self.state_dir}", "oneiric orchestrate")
 
 
-def place_of(options: "RootOptions") -> Place:
+def place_of(options: "RootOptions", *, only_looks: bool = False) -> Place:
     """Return where a system of the settings that a command was given would run.
+
+    Args:
+        options: The root options.
+        only_looks: The command changes nothing. Settings that cannot be read then do not hide a system that runs where
+            it would by default: that is when somebody wants to see it.
 
     Raises:
         ConfigurationError: The settings are wrong.
@@ -83,7 +93,26 @@ def place_of(options: "RootOptions") -> Place:
     from oneiric.runtime.settings import load_settings  # noqa: PLC0415 - loads pydantic
 
     _keep_logs_back(options)
-    return Place(load_settings(options.config, profile=options.profile))
+    try:
+        return Place(load_settings(options.config, profile=options.profile))
+    except ConfigurationError as error:
+        place = _usual_place(error) if only_looks else None
+        if place is None or place.ask_if_running("health") is None:
+            raise
+        return place
+
+
+def _usual_place(error: ConfigurationError) -> Place | None:
+    """Return where a system runs that nobody configured; None where the environment is wrong too."""
+    from oneiric.runtime.settings import load_settings  # noqa: PLC0415 - loaded by now
+
+    environ = {name: value for name, value in os.environ.items() if name not in _NAMING}
+    try:
+        loaded = load_settings(None, environ=environ)
+    except ConfigurationError:
+        return None
+    note = f"the settings given here are wrong, and this is the system in {loaded.settings.state_dir}: {error.message}"
+    return Place(loaded, (note,))
 
 
 def caller() -> str:
@@ -93,8 +122,6 @@ def caller() -> str:
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user without an entry
-        import os  # noqa: PLC0415 - as above
-
         return f"uid {os.getuid()}"
 
 

@@ -16,7 +16,7 @@ __all__ = ["command"]
 
 def command(context: typer.Context) -> Result:
     """List the keys that are paused or draining."""
-    place = place_of(options_of(context))
+    place = place_of(options_of(context), only_looks=True)
     answer = place.ask_if_running("activity")
     rows, problem = stored(place) if answer is None else (answer["activity"], answer["problem"])
     document = {
@@ -29,7 +29,7 @@ def command(context: typer.Context) -> Result:
         },
         "activity": rows,
     }
-    return Result(document=document, text=lambda style: _text(document, style))
+    return Result(document=document, text=lambda style: _text(document, style), notes=place.notes)
 
 
 def _text(document: dict[str, Any], style: Style) -> Iterator[str]:

@@ -40,7 +40,7 @@ def command(  # noqa: PLR0917 - typer's way to declare options
         )
     if key is not None:
         domain, key = named(key, domain)
-    place = place_of(options_of(context))
+    place = place_of(options_of(context), only_looks=not deep)
     document = None if deep else _of_running(place, domain, key, probe=probe)
     if document is None and probe:
         from oneiric.cli._one_off import probe_here  # noqa: PLC0415 - loads the runtime
@@ -51,6 +51,7 @@ def command(  # noqa: PLR0917 - typer's way to declare options
     return Result(
         document=document,
         text=lambda style: _text(document, style),
+        notes=place.notes,
         exit_code=_UNHEALTHY if document["healthy"] is False else 0,
     )
 

@@ -38,9 +38,9 @@ def command(
 
 
 def _look(context: typer.Context, domain: str | None, key: str | None) -> Result:
-    place = place_of(options_of(context))
+    place = place_of(options_of(context), only_looks=True)
     document = running_status(place, domain, key)
-    notes: tuple[str, ...] = ()
+    notes = place.notes
     if document is None:
         view = view_of(context, needs_settings=True)
         document, notes = stored_status(view, place, domain, key), view.notes

@@ -15,7 +15,7 @@ __all__ = ["command"]
 
 def command(context: typer.Context) -> Result:
     """Describe the supervised services: state, restarts, escalations."""
-    place = place_of(options_of(context))
+    place = place_of(options_of(context), only_looks=True)
     answer = place.ask_if_running("supervisor_info")
     configured = None if answer is not None else _configured(place)
     document = {
@@ -26,7 +26,7 @@ def command(context: typer.Context) -> Result:
     }
     if answer is not None and answer["enabled"]:
         document["supervisor"] = {name: value for name, value in answer.items() if name != "enabled"}
-    return Result(document=document, text=lambda style: _text(document, style))
+    return Result(document=document, text=lambda style: _text(document, style), notes=place.notes)
 
 
 def _configured(place: Place) -> dict[str, Any]:

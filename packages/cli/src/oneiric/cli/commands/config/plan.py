@@ -16,15 +16,19 @@ from oneiric.runtime.settings import ProviderSettings, load_settings
 __all__ = ["command"]
 
 _WRONG = 2
+_OWN = "the system read its own configuration: files, environment or options are not those given here"
 
 
 def command(context: typer.Context) -> Result:
     """Show what a reload would change, and which keys it would swap."""
-    place = place_of(options_of(context))
+    options = options_of(context)
+    place = place_of(options)
     answer = place.ask_if_running("config_plan")
     if answer is not None:
         document = {"running": True, "settings": None, "digest": answer["digest"], **answer["plan"], "selected": None}
-        notes: tuple[str, ...] = ()
+        notes: tuple[str, ...] = (
+            (_OWN,) if options.config is not None and answer["digest"] != place.loaded.digest else ()
+        )
     else:
         view = view_of(context, needs_settings=True)
         document, notes = _for_a_start(view, place), view.notes
