@@ -1,0 +1,53 @@
+"""Which artifacts are importable: those of candidates that are registered, or of which something still serves."""
+
+from collections.abc import Iterable
+
+from oneiric.core.lifecycle import LifecycleManager
+from oneiric.core.resolution import Candidate
+from oneiric.remote._artifact_import import unmount
+
+__all__ = ["Mounts"]
+
+
+class Mounts:
+    """Forget an artifact's modules once nothing made of them serves.
+
+    Args:
+        lifecycle: Knows what serves; None when nothing does.
+    """
+
+    def __init__(self, lifecycle: LifecycleManager | None) -> None:
+        self._lifecycle = lifecycle
+        #: Artifact → the (domain, key, provider) that were made of it.
+        self._users: dict[str, set[tuple[str, str, str]]] = {}
+
+    def staged(self, candidates: Iterable[Candidate]) -> None:
+        """Note what was mounted for these candidates."""
+        for each in candidates:
+            if (digest := _artifact(each)) is not None:
+                self._users.setdefault(digest, set()).add((each.domain, each.key, each.provider))
+
+    def release(self, in_force: Iterable[Candidate]) -> None:
+        """Unmount what is neither registered nor serves nor drains."""
+        wanted = {_artifact(each) for each in in_force}
+        for digest in [digest for digest in self._users if digest not in wanted]:
+            if not self._serves(self._users[digest]):
+                unmount(digest)
+                del self._users[digest]
+
+    def _serves(self, users: set[tuple[str, str, str]]) -> bool:
+        if self._lifecycle is None:
+            return False
+        keys = {(domain, key) for domain, key, _ in users}
+        for status in self._lifecycle.all_statuses():
+            if (status.domain, status.key) in keys and (
+                status.draining or (status.withdrawn and (status.domain, status.key, status.current_provider) in users)
+            ):
+                return True
+        return False
+
+
+def _artifact(candidate: Candidate) -> str | None:
+    """Return the digest of the artifact that a candidate's factory lies in, None when it has none."""
+    digest = candidate.metadata.get("sha256")
+    return str(digest).lower() if "artifact_path" in candidate.metadata else None
