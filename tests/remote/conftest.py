@@ -13,11 +13,21 @@ NOW = 1_795_000_000.0  # 2026-11-18
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an ``async def`` test on a loop of its own."""
+    """Run an ``async def`` test on a loop of its own, and close what its fixtures have opened there."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     wanted = inspect.signature(pyfuncitem.obj).parameters
-    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in wanted}))
+    arguments = {name: pyfuncitem.funcargs[name] for name in wanted}
+
+    async def run() -> None:
+        try:
+            await pyfuncitem.obj(**arguments)
+        finally:
+            for each in arguments.values():
+                if hasattr(each, "aclose"):
+                    await each.aclose()
+
+    asyncio.run(run())
     return True
 
 

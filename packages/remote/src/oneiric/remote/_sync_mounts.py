@@ -1,12 +1,18 @@
 """Which artifacts are importable: those of candidates that are registered, or of which something still serves."""
 
 from collections.abc import Iterable
+from typing import Final
+from weakref import WeakSet
 
 from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import Candidate
 from oneiric.remote._artifact_import import unmount
 
 __all__ = ["Mounts"]
+
+
+#: Artifact → who still has a use for it: what is importable belongs to the process, and it may have several loaders.
+_owners: "Final[dict[str, WeakSet[Mounts]]]" = {}
 
 
 class Mounts:
@@ -26,14 +32,19 @@ class Mounts:
         for each in candidates:
             if (digest := _artifact(each)) is not None:
                 self._users.setdefault(digest, set()).add((each.domain, each.key, each.provider))
+                _owners.setdefault(digest, WeakSet()).add(self)
 
     def release(self, in_force: Iterable[Candidate]) -> None:
         """Unmount what is neither registered nor serves nor drains."""
         wanted = {_artifact(each) for each in in_force}
         for digest in [digest for digest in self._users if digest not in wanted]:
-            if not self._serves(self._users[digest]):
+            if self._serves(self._users[digest]):
+                continue
+            del self._users[digest]
+            _owners[digest].discard(self)
+            if not _owners[digest]:
+                del _owners[digest]
                 unmount(digest)
-                del self._users[digest]
 
     def _serves(self, users: set[tuple[str, str, str]]) -> bool:
         if self._lifecycle is None:

@@ -9,10 +9,11 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from urllib.parse import unquote, urljoin, urlsplit
 
-from oneiric.core.errors import FetchError, FetchRefusedError
+from oneiric.core.errors import FetchError, FetchRefusedError, FetchStatusError
+from oneiric.remote._fetch_values import Fetched, NotModified
 
 __all__ = ["Fetcher", "LocalPlace", "NetworkPlace", "Place", "is_network", "place_at"]
 
@@ -33,8 +34,8 @@ class Fetcher(Protocol):
         max_bytes: int | None = None,
         sha256: str | None = None,
         etag: str | None = None,
-    ) -> Any:
-        """Return what was fetched (``content``, ``etag``), or something without content: that it did not change.
+    ) -> Fetched | NotModified:
+        """Return what was fetched, or that it did not change.
 
         Raises:
             FetchError: It could not be had.
@@ -98,31 +99,27 @@ class NetworkPlace:
         """Return the manifest; None when the server says that it is the one that was read last."""
         etag = self._etag if known and digest is None else None
         answer = await self._fetcher.fetch(self._url, max_bytes=max_bytes, sha256=digest, etag=etag)
-        content: bytes | None = getattr(answer, "content", None)
-        if content is not None:
-            self._etag = answer.etag
-        return content
+        if isinstance(answer, NotModified):
+            return None
+        self._etag = answer.etag
+        return answer.content
 
     async def document(self, name: str, max_bytes: int = _MAX_DOCUMENT_BYTES, *, digest: str | None = None) -> bytes:
         """Return a document beside the manifest."""
-        answer = await self._fetcher.fetch(urljoin(self._url, name), max_bytes=max_bytes, sha256=digest)
-        content: bytes = answer.content
-        return content
+        return _content(await self._fetcher.fetch(urljoin(self._url, name), max_bytes=max_bytes, sha256=digest))
 
     async def next_root(self, version: int) -> bytes | None:
         """Return the root of this version; None when there is none."""
         try:
             return await self.document(f"root/{version}.json")
-        except FetchError as error:
-            if getattr(error, "status", None) in _ABSENT:
+        except FetchStatusError as error:
+            if error.status in _ABSENT:
                 return None
             raise
 
     async def artifact(self, uri: str, *, sha256: str, size: int) -> bytes:
         """Return an artifact; a relative URI lies beside the manifest."""
-        answer = await self._fetcher.fetch(urljoin(self._url, uri), expected_bytes=size, sha256=sha256)
-        content: bytes = answer.content
-        return content
+        return _content(await self._fetcher.fetch(urljoin(self._url, uri), expected_bytes=size, sha256=sha256))
 
 
 class LocalPlace:
@@ -160,9 +157,13 @@ class LocalPlace:
             return await _off_loop(lambda: _read(self._path.parent / path, size))
         if self._fetcher is None:
             raise FetchRefusedError(f"artifact {uri!r:.200} is refused: only files beside the manifest are read here")
-        answer = await self._fetcher.fetch(uri, expected_bytes=size, sha256=sha256)
-        content: bytes = answer.content
-        return content
+        return _content(await self._fetcher.fetch(uri, expected_bytes=size, sha256=sha256))
+
+
+def _content(answer: Fetched | NotModified) -> bytes:
+    if isinstance(answer, NotModified):
+        raise FetchError(f"{answer.url} was not asked whether it changed, and says that it did not", "another mirror")
+    return answer.content
 
 
 async def _off_loop(read: Callable[[], bytes]) -> bytes:

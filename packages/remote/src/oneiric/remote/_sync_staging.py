@@ -106,32 +106,33 @@ class Stager:
             Verdict(name=each.name, outcome="refused", reason=each.reason, publisher=publisher)
             for each in entries.refused
         ]
-        staged = []
+        ready: list[tuple[Candidate, Artifact | None]] = []
         for candidate in entries.candidates:
             try:
-                staged.append(await self._candidate(candidate, manifest, work))
+                ready.append((candidate, await self._artifact_of(candidate, manifest, work)))
             except _NotInstalledError as error:
                 verdict = Verdict(name=str(candidate), outcome="refused", reason=str(error), publisher=publisher)
                 work.refused.append(verdict)
-        return tuple(staged)
+        # Only now that all of them are there is any of them made importable.
+        return tuple(
+            candidate if artifact is None else stage(candidate, artifact, self._store.path(artifact.sha256))
+            for candidate, artifact in ready
+        )
 
-    async def _candidate(self, candidate: Candidate, manifest: VerifiedManifest, work: _Work) -> Candidate:
+    async def _artifact_of(self, candidate: Candidate, manifest: VerifiedManifest, work: _Work) -> Artifact | None:
         uri = candidate.metadata.get("remote_uri")
-        if uri is None:
+        sha256, size = candidate.metadata.get("sha256"), candidate.metadata.get("size")
+        # Earlier formats named artifacts without their size; those were stored and never imported.
+        if uri is None or sha256 is None or size is None:
             if self._installed_only and manifest.signature != "unsigned":
                 await asyncio.to_thread(_check_installed, candidate)
-            return candidate
+            return None
         module = str(candidate.factory).partition(":")[0]
-        sha256, size = candidate.metadata.get("sha256"), candidate.metadata.get("size")
-        if sha256 is None or size is None:
-            # Earlier formats named artifacts without their size; those were stored and never imported.
-            return candidate
         what = (str(sha256).lower(), module if str(uri).lower().endswith(".py") else "")
         artifact = work.opened.get(what)
         if artifact is None:
             artifact = work.opened[what] = await self._artifact(str(uri), what[0], size, module, work)
-        path = self._store.path(artifact.sha256)
-        return await asyncio.to_thread(stage, candidate, artifact, path)
+        return artifact
 
     async def _artifact(self, uri: str, sha256: str, size: int, module: str, work: _Work) -> Artifact:
         data = await asyncio.to_thread(self._store.get, sha256, size=size)
