@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,8 +143,12 @@ class Client:
             cache_dir=directory,
             options=LoaderOptions(**options),
             clock=publisher.clock,
-            on_step=self.steps.append,
+            on_step=self._tell,
         )
+        self.on_step: Callable[[str], object] = self.steps.append
+
+    def _tell(self, step: str) -> None:
+        self.on_step(step)
 
     async def version(self, key: str) -> str:
         part = await self.lifecycle.activate("adapter", key)

@@ -16,7 +16,7 @@ from oneiric.remote._sync_values import Outcome, PlannedSwap, Verdict
 
 __all__ = ["Change", "Probation", "Transaction", "change_between", "counts", "is_same", "planned_swaps"]
 
-type Slot = tuple[str, str, str | None]
+type _Slot = tuple[str, str, str | None]
 
 #: Says which manifest an entry came with; that alone is no change of the entry.
 _ABOUT: Final = frozenset({"manifest"})
@@ -133,7 +133,7 @@ def planned_swaps(resolver: Resolver, lifecycle: LifecycleManager | None, change
     return tuple(found)
 
 
-def _winner(resolver: Resolver, slot: Slot) -> Candidate | None:
+def _winner(resolver: Resolver, slot: _Slot) -> Candidate | None:
     try:
         return resolver.resolve(slot[0], slot[1], tenant=slot[2])
     except ResolutionError:
@@ -154,7 +154,7 @@ class Probation:
     interval_seconds: float = 1.0
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
 
-    async def watch(self, lifecycle: LifecycleManager, slots: Iterable[Slot]) -> None:
+    async def watch(self, lifecycle: LifecycleManager, slots: Iterable[_Slot]) -> None:
         """Ask each slot for its health until the time is over.
 
         Raises:
@@ -186,7 +186,7 @@ class Transaction:
         self._resolver = resolver
         self._lifecycle = lifecycle
         self._change = change
-        self.swapped: tuple[Slot, ...] = ()
+        self.swapped: tuple[_Slot, ...] = ()
         self._is_registered = False
 
     def register(self) -> int:
@@ -205,7 +205,7 @@ class Transaction:
             report = await self._lifecycle.renew(*slots)
             self.swapped = report.swapped
 
-    def _stale(self) -> tuple[Slot, ...]:
+    def _stale(self) -> tuple[_Slot, ...]:
         if self._lifecycle is None:
             return ()
         touched = self._change.touched
