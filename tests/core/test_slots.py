@@ -253,6 +253,27 @@ def test_what_was_forgotten_starts_at_its_first_use_while_the_old_one_still_drai
     run(scenario)
 
 
+def test_once_changes_are_ended_a_start_under_way_fails_and_a_key_can_be_retired() -> None:
+    async def scenario(world: World) -> None:
+        world.offer(A, "one")
+        world.offer(A, "two", {"init": "hang"}, opt_in=True)
+        await world.lifecycle.activate(A)
+        swapping = asyncio.create_task(world.lifecycle.swap(A, provider="two"))
+        queued = asyncio.create_task(world.lifecycle.swap(A, provider="two"))
+        retiring = asyncio.create_task(world.lifecycle.retire(A))
+        await asyncio.sleep(0)
+        assert not retiring.done()
+        world.lifecycle.end_changes()
+        await asyncio.wait_for(retiring, 0.1)
+        for swap in (swapping, queued):
+            with pytest.raises((SwapError, InactiveError), match="closing"):
+                await swap
+        with pytest.raises(InactiveError):
+            await world.lifecycle.activate(A)
+
+    run(scenario)
+
+
 def test_a_withdrawn_candidate_serves_until_it_is_swapped() -> None:
     async def scenario(world: World) -> None:
         world.offer(A, "one", origin="acme")

@@ -101,6 +101,16 @@ def register(resolver):
 SETTINGS = "plugins: {imports: [parts_of_test]}\nhttp: {port: 0}\nservices: {selections: {greeter: one}}\n"
 
 
+def with_settings(**fields: str) -> str:
+    return SETTINGS.replace("services: {", f"services: {{provider_settings: {{one: {json.dumps(fields)}}}, ")
+
+
+def replace(file: Path, text: str) -> None:
+    beside = file.with_suffix(".new")
+    beside.write_text(text)
+    beside.replace(file)
+
+
 class Orchestrator:
     """A running ``python -m oneiric.app``.
 

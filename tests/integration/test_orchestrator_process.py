@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.processes import SETTINGS, Orchestrator
+from tests.integration.processes import SETTINGS, Orchestrator, replace, with_settings
 
 from oneiric.core.errors import (
     CandidateNotFoundError,
@@ -25,10 +25,6 @@ from oneiric.runtime.activity import DomainActivity, DomainActivityStore
 from oneiric.runtime.control import ControlClient
 
 pytestmark = pytest.mark.xdist_group("processes")
-
-
-def with_settings(**fields: str) -> str:
-    return SETTINGS.replace("services: {", f"services: {{provider_settings: {{one: {json.dumps(fields)}}}, ")
 
 
 @pytest.fixture
@@ -145,10 +141,11 @@ def test_a_pause_in_another_process_is_noticed_whether_or_not_anything_is_superv
         orchestrator.until(lambda: orchestrator.call("activity")["activity"], seconds=5)
 
 
-def replace(file: Path, text: str) -> None:
-    beside = file.with_suffix(".new")
-    beside.write_text(text)
-    beside.replace(file)
+def test_an_inline_secret_that_nothing_refers_to_can_be_taken_away(running: Orchestrator) -> None:
+    replace(running.settings_file, f"{SETTINGS}secrets: {{inline: {{old: 'not used any more'}}}}\n")
+    running.until(lambda: running.call("status")["config"]["applied"]["version"] == 2)
+    replace(running.settings_file, SETTINGS)
+    running.until(lambda: running.call("status")["config"]["applied"]["version"] == 3, seconds=5)
 
 
 def test_sighup_reloads_where_nothing_watches(tmp_path: Path) -> None:
@@ -265,36 +262,6 @@ def test_a_second_signal_forces_the_end(tmp_path: Path) -> None:
         orchestrator.until_ready().process.send_signal(signal.SIGTERM)
         orchestrator.until(lambda: orchestrator.call("health")["reasons"] == ["stopping"])
         assert orchestrator.end(signal.SIGTERM, seconds=5) == 128 + signal.SIGTERM
-
-
-GRACE_OF_A_SECOND = "runtime_supervisor: {shutdown_grace_seconds: 1}\n"
-
-
-@pytest.mark.parametrize("step", ["init", "cleanup"])
-def test_a_component_that_blocks_the_loop_does_not_hold_the_process_back(tmp_path: Path, step: str) -> None:
-    note = tmp_path / "steps"
-    settings = with_settings(block=step, note=str(note)) + GRACE_OF_A_SECOND
-    with Orchestrator(tmp_path, settings=settings) as orchestrator:
-        if step == "cleanup":
-            orchestrator.until_ready()
-        orchestrator.until(lambda: note.exists() and "init" in note.read_text())
-        assert orchestrator.end(seconds=8) == 1
-        assert "the main thread is in step, " in orchestrator.log.splitlines()[-1]
-
-
-def test_a_second_signal_ends_a_process_whose_loop_is_blocked(tmp_path: Path) -> None:
-    note = tmp_path / "steps"
-    with Orchestrator(tmp_path, settings=with_settings(block="init", note=str(note))) as orchestrator:
-        orchestrator.until(lambda: note.exists() and "init" in note.read_text())
-        orchestrator.process.send_signal(signal.SIGINT)
-        assert orchestrator.end(signal.SIGTERM, seconds=8) == 128 + signal.SIGTERM
-
-
-@pytest.mark.parametrize("stray", ["task", "job", "thread"])
-def test_what_a_component_leaves_running_does_not_hold_the_process_back(tmp_path: Path, stray: str) -> None:
-    with Orchestrator(tmp_path, settings=with_settings(stray=stray) + GRACE_OF_A_SECOND) as orchestrator:
-        assert orchestrator.until_ready().end(seconds=8) == 1
-        assert "of a component" in orchestrator.log.splitlines()[-1] or "of components" in orchestrator.log
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a database at all", b"SQLite format 3\0" + b"\xff" * 8192])

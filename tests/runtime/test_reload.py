@@ -453,6 +453,28 @@ async def test_a_reload_that_is_cancelled_with_its_loop_leaves_everything_as_it_
         assert system.reloader.versions.applied.number == 1
 
 
+async def test_a_reload_that_takes_too_long_at_the_end_is_put_back(offer: Offer, shop: Any, write: Write) -> None:
+    entered, told = asyncio.Event(), 0
+
+    async def on_applied(_: LoadedSettings) -> None:
+        nonlocal told
+        told += 1
+        entered.set()
+        if told == 1:
+            await asyncio.Event().wait()
+
+    write(c_yml=FIRST)
+    system = System(offer("adyen"), offer("stripe", **STRIPE), on_applied=on_applied)
+    async with running(system):
+        write(c_yml="services: {selections: {pay: adyen}}")
+        caller = asyncio.create_task(system.reloader.reload())
+        await entered.wait()
+        await system.reloader.aclose(wait_seconds=0)
+        with pytest.raises(LifecycleError, match="shutting down"):
+            await caller
+        assert (system.serving(), told) == ("stripe", 2)
+
+
 async def test_a_closed_reloader_refuses(system: System) -> None:
     async with running(system):
         await system.reloader.aclose()

@@ -331,6 +331,13 @@ class LifecycleManager(InstanceAccess):
         """Call *observer* with each lifecycle event from now on; return the call that stops it."""
         return self._observers.add(observer)
 
+    def end_changes(self) -> None:
+        """Make activations and swaps fail from now on, those under way too; what serves goes on and can be retired.
+
+        For a process that stops: what waits to retire a key does not wait for a new instance that is slow to start.
+        """
+        self._activator.swapper.end()
+
     async def aclose(self, *, drain_seconds: float | None = None) -> None:
         """Retire everything, last activated first; at the drain deadline also under leases. Safe to call twice.
 

@@ -62,7 +62,7 @@ class _Change:
 class Swapper:
     """Changes what is bound in slots."""
 
-    __slots__ = ("_attempts", "_clock", "_drainer", "_emit", "_order", "_resolver", "_workshop", "closed")
+    __slots__ = ("_attempts", "_clock", "_drainer", "_emit", "_order", "_resolver", "_workshop", "closed", "ended")
 
     def __init__(
         self,
@@ -80,6 +80,7 @@ class Swapper:
         self._order = 0
         self._attempts: set[Attempt] = set()
         self.closed = False
+        self.ended = False
 
     async def swap(self, requests: Sequence[Request], *, force: bool, unless_bound: bool = False) -> list[Any]:
         """Give each slot a new generation, all or none, and return their instances in the order asked.
@@ -97,6 +98,8 @@ class Swapper:
         async with self.locked([request.slot for request in requests]):
             if unless_bound and requests[0].slot.current is not None:
                 return []
+            if self.ended:
+                raise InactiveError("the lifecycle is closing")
             changes = [_Change(request) for request in requests]
             for change in changes:
                 change.candidate = change.request.resolve()
@@ -314,6 +317,11 @@ class Swapper:
     def close(self) -> None:
         """Refuse every change from now on, and make the ones under way fail."""
         self.closed = True
+        self.end()
+
+    def end(self) -> None:
+        """Start nothing from now on, and make the starts under way fail; what serves can still be retired."""
+        self.ended = True
         for attempt in tuple(self._attempts):
             attempt.runner.abort(InactiveError("the lifecycle is closing"))
 

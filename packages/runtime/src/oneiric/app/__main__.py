@@ -1,9 +1,9 @@
 """``python -m oneiric.app``: the orchestrator without the command line's dependencies, for small images."""
 
 import argparse
+import signal
 import sys
 
-from oneiric.app import leave, orchestrate
 from oneiric.core.errors import OneiricError
 
 __all__ = ["main"]
@@ -11,6 +11,10 @@ __all__ = ["main"]
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the orchestrator; return the exit code."""
+    # Everything is read anew anyway: until reloads are taken, the signal that asks for one must not end the process.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    from oneiric.app import orchestrate  # noqa: PLC0415 - takes most of the start
+
     parser = argparse.ArgumentParser(
         prog="python -m oneiric.app", description="Run the orchestrator until SIGTERM or SIGINT."
     )
@@ -28,4 +32,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    from oneiric.app import leave
+
     leave(main())

@@ -36,6 +36,7 @@ from oneiric.runtime.settings import (
     ProviderSettings,
     load_settings,
     policy_from,
+    secret_ids_of,
 )
 from oneiric.runtime.telemetry import Telemetry
 from oneiric.runtime.worker import Worker
@@ -49,6 +50,8 @@ _SNAPSHOT: Final = "lifecycle_status.json"
 _ACTIVITY: Final = "domain_activity.sqlite"
 #: How much of the grace period a worker has to finish what it is at.
 _WORKER_SHARE: Final = 0.5
+#: How long a reload that is under way at the end may still take.
+_RELOAD_SECONDS: Final = 0.5
 #: What a reload puts in force beside selections, tenants and the settings of providers.
 _LIVE: Final = ("secrets",)
 
@@ -334,8 +337,9 @@ class App:
             drain_seconds: How long all drains together may take; by default each has its own deadline.
         """
         stack, self._open = self._open, None
+        wait_seconds = None if drain_seconds is None else min(_RELOAD_SECONDS, drain_seconds / 2)
         try:
-            await self.reloader.aclose()
+            await self.reloader.aclose(wait_seconds=wait_seconds)
             await self.workflows.aclose()
             await self.lifecycle.aclose(drain_seconds=drain_seconds)
         finally:
@@ -354,6 +358,8 @@ class App:
         for bridge in self._bridges.values():
             bridge.adopt(loaded.settings.section(bridge.domain))
         changed = self.secrets.update(loaded.settings.secrets)
+        # One that was taken away, and that nothing refers to, need not exist anywhere.
+        changed &= loaded.settings.secrets.inline.keys() | secret_ids_of(loaded)
         if changed:
             await self.secrets.rotate(changed, by="reload")
         for follower in tuple(self._followers):

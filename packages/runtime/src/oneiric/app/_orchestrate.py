@@ -58,11 +58,8 @@ def orchestrate(
     finally:
         # A task that ignores its cancellation, or a thread that does not end, would hold the loop open.
         left = ", ".join(sorted(task.get_name() for task in asyncio.all_tasks(runner.get_loop()))) or "none"
-        last = LastResort(
-            max(LEAST_SECONDS, running.remaining_seconds),
-            code or 1,
-            f"a thread of a component, or a task of it ({left}),",
-        )
+        last = LastResort(f"a thread of a component, or a task of it ({left}),")
+        last.end_in(max(LEAST_SECONDS, running.remaining_seconds), code or 1)
         runner.close()
         last.cancel()
     return code

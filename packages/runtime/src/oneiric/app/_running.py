@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from oneiric.app._serving import LatePlane, serving
+from oneiric.core.errors import OneiricError
 from oneiric.runtime._ports import Part
 from oneiric.runtime._role import RoleLock
 from oneiric.runtime._signals import ProcessSignals
@@ -165,9 +166,18 @@ class RunningSystem:
 
     def _reload_by_signal(self) -> None:
         if self.system is not None:
-            task = asyncio.create_task(self.system.app.reload(by="SIGHUP"), name="reload by SIGHUP")
+            task = asyncio.create_task(_reloaded(self.system.app), name="reload by SIGHUP")
             self._reloads.add(task)
             task.add_done_callback(self._reloads.discard)
+
+
+async def _reloaded(app: "App") -> None:
+    try:
+        await app.reload(by="SIGHUP")
+    except OneiricError as error:
+        from oneiric.runtime.logging import get_logger  # noqa: PLC0415 - loaded by now
+
+        get_logger("oneiric.app").warning("not-reloaded", by="SIGHUP", reason=str(error))
 
 
 class _Loading:

@@ -25,6 +25,8 @@ __all__ = ["System"]
 
 #: What is left of the grace period for cleaning up, once the drains are over.
 _CLEANUP_SHARE: Final = 0.25
+#: How long instances that are being started when the process is told to stop may still take.
+_STARTS_SECONDS: Final = 5.0
 
 
 class System:
@@ -107,9 +109,12 @@ class System:
 
     async def stop(self) -> None:
         """Stop every part, and what watched them."""
+        seconds = min(_STARTS_SECONDS, self.orchestrator.remaining_seconds / 4)
+        ending = asyncio.get_running_loop().call_later(seconds, self.app.lifecycle.end_changes)
         try:
             await self.orchestrator.stop()
         finally:
+            ending.cancel()
             self.plane.close()
             otel, self._otel = self._otel, None
             if otel is not None:

@@ -9,7 +9,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
@@ -21,32 +23,43 @@ _LAST_SECONDS: Final = 2.0
 
 
 class LastResort:
-    """End the process with *code* after *seconds*, from a thread of its own, unless cancelled before.
+    """End the process when its time is over, from a thread that waits for that from the beginning.
+
+    A signal's handler must start no thread: it may have interrupted the main thread while that was starting one.
 
     Args:
-        seconds: How long it may still take.
-        code: What it exits with.
-        what: What should have ended, for the line on stderr.
+        what: What should have ended by then, for the line on stderr.
         says_where: Whether that line names what the main thread does.
     """
 
-    def __init__(self, seconds: float, code: int, what: str, *, says_where: bool = False) -> None:
-        self._code = code
+    def __init__(self, what: str, *, says_where: bool = False) -> None:
         self._what = what
         self._says_where = says_where
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
-        self._timer.start()
+        self._told: SimpleQueue[tuple[float, int] | None] = SimpleQueue()
+        threading.Thread(target=self._wait, name=f"last resort of {what}", daemon=True).start()
+
+    def end_in(self, seconds: float, code: int) -> None:
+        """End the process with *code* in *seconds*, or when it was told to before, if that is sooner; reentrant."""
+        self._told.put((time.monotonic() + seconds, code))
 
     def cancel(self) -> None:
-        """Let the process live."""
-        self._timer.cancel()
+        """Let the process live. Safe to call twice."""
+        self._told.put(None)
 
-    def _end(self) -> None:
+    def _wait(self) -> None:
+        ends: tuple[float, int] | None = None
+        while True:
+            try:
+                told = self._told.get(timeout=None if ends is None else max(0.0, ends[0] - time.monotonic()))
+            except Empty:
+                break
+            if told is None:
+                return
+            ends = told if ends is None else min(ends, told)
         frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - the only way to know
         where = f"; the main thread is in {_place(frame)}" if self._says_where and frame is not None else ""
         os.write(2, f"error: {self._what} did not end in time{where}\n".encode())
-        os._exit(self._code)
+        os._exit(1 if ends is None else ends[1])
 
 
 def _place(frame: FrameType) -> str:
@@ -82,7 +95,7 @@ class ProcessSignals:
         self._reload = reload
         self._grace_seconds = grace_seconds
         self._before: dict[signal.Signals, Any] = {}
-        self._last: list[LastResort] = []
+        self._last: LastResort | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.received: signal.Signals | None = None
         self.forced: signal.Signals | None = None
@@ -91,6 +104,7 @@ class ProcessSignals:
         # Only the main thread is told of signals; a host that runs us elsewhere keeps its own.
         if threading.current_thread() is threading.main_thread():
             self._loop = asyncio.get_running_loop()
+            self._last = LastResort("stopping", says_where=True)
             for number in (*_STOPPING, *(() if self._reload is None else (signal.SIGHUP,))):
                 self._before[number] = signal.getsignal(number)
                 # The loop's own handler wakes it, whichever thread the signal reaches; ours acts even if it is blocked.
@@ -101,8 +115,8 @@ class ProcessSignals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for last in self._last:
-            last.cancel()
+        if self._last is not None:
+            self._last.cancel()
         for number, before in self._before.items():
             if self._loop is not None:
                 self._loop.remove_signal_handler(number)
@@ -130,7 +144,8 @@ class ProcessSignals:
             os._exit(128 + number)
 
     def _end_in(self, seconds: float, code: int) -> None:
-        self._last.append(LastResort(seconds, code, "stopping", says_where=True))
+        if self._last is not None:
+            self._last.end_in(seconds, code)
 
     def _call(self, call: Callable[[], object] | None) -> None:
         if self._loop is not None and call is not None:

@@ -160,7 +160,7 @@ class ConfigReloader:
             The result; ``accepted`` is False where it was refused, with the reason.
 
         Raises:
-            LifecycleError: The reloader is closed.
+            LifecycleError: The reloader is closed, or was meanwhile.
         """
         if self._is_closed:
             raise LifecycleError("the configuration is not reloaded any more: the process is shutting down")
@@ -169,13 +169,25 @@ class ConfigReloader:
             task = self._next = asyncio.create_task(self._reload(by), name="oneiric.reload")
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        await asyncio.shield(asyncio.wait((task,)))
+        if task.cancelled():
+            raise LifecycleError("the reload was ended: the process is shutting down")
+        return task.result()
 
-    async def aclose(self) -> None:
-        """Refuse further reloads and wait for the one under way. Safe to call twice."""
+    async def aclose(self, *, wait_seconds: float | None = None) -> None:
+        """Refuse further reloads and see the one under way to its end. Safe to call twice.
+
+        Args:
+            wait_seconds: How long it may still take, say because an instance is slow to start; it is cancelled then,
+                and what it changed is put back. None waits for it.
+        """
         self._is_closed = True
         if self._running:
-            await asyncio.wait(tuple(self._running))
+            _, slow = await asyncio.wait(tuple(self._running), timeout=wait_seconds)
+            for task in slow:
+                task.cancel()
+            if slow:
+                await asyncio.wait(slow)
         await self._applier.settle()
 
     async def _reload(self, by: str) -> ReloadResult:
