@@ -123,7 +123,10 @@ WRONG = {
     "cleared and waited": (["drain", "cache", "--clear", "--wait"], 2, "--clear ends a drain"),
     "no secret": (["secrets", "rotate"], 2, "neither was said"),
     "all and some": (["secrets", "rotate", "--all", "--keys", "a"], 2, "not both"),
-    "no limit": (["decisions", "--limit", "many"], 2, "--limit must be a whole number"),
+    "no limit": (["decisions", "--limit", "many"], 2, "--limit must be a number from 1"),
+    "no kind": (["decisions", "--kind", "swapped"], 2, "--kind must be winner, bound or retired"),
+    "no provider": (["swap", "adapter:cache", "--provider", "no way"], 2, "--provider must"),
+    "no tenant": (["retire", "adapter:cache", "--tenant", "../acme"], 2, "--tenant must"),
     "no event": (["events", "--limit", "0"], 2, "--limit must be a number from 1"),
 }
 

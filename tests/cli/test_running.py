@@ -217,6 +217,34 @@ def test_what_does_not_exist_is_not_found_and_what_was_meant_is_said(case: str, 
     assert len(done.err.splitlines()) == 2
 
 
+def test_a_provider_that_is_not_open_is_no_sign_that_nothing_runs(asked: Any) -> None:
+    done = asked("retire", "service:greeter", "--provider", "two")
+
+    assert done.code == 1
+    assert "'two' is not open" in done.err
+
+
+def test_a_tenant_without_a_slot_of_its_own_shares_the_base_one_and_it_is_said(asked: Any) -> None:
+    done = asked("swap", "greeter", "--tenant", "acme")
+
+    assert done.err == "note: tenant acme selects nothing of its own here, and shares the base one\n"
+
+
+def test_what_the_system_refuses_is_a_usage_error_of_the_command(asked: Any) -> None:
+    done = asked("pause", "greeter", "--note", "x" * 2000)
+
+    assert done.code == 2
+    assert "note: String should have at most 1000 characters" in done.err
+    assert done.err.endswith("Try: the same command with --help\n")
+
+
+def test_a_note_cannot_move_the_terminals_cursor(asked: Any) -> None:
+    asked("pause", "greeter", "--note", "\x1b[2Jcleared\nand more")
+
+    assert "\\x1b[2Jcleared and more" in asked("activity").out
+    assert "\x1b" not in asked("status").out
+
+
 def test_events_are_followed_one_document_a_line(running: Orchestrator) -> None:
     """From the first one after its connection: what the command prints is what the system said."""
     with subprocess.Popen(

@@ -108,6 +108,16 @@ def test_health_is_seen_or_asked_for(asked: Any) -> None:
 
 
 @pytest.mark.xdist_group("processes")
+@pytest.mark.parametrize("options", [[], ["--probe"]], ids=["seen", "probed"])
+@pytest.mark.parametrize("key", ["service:greter", "greter"])
+def test_what_does_not_exist_is_not_healthy(key: str, options: list[str], asked: Any) -> None:
+    done = asked("health", "--key", key, *options)
+
+    assert done.code == 4
+    assert "did you mean 'greeter'?" in done.err
+
+
+@pytest.mark.xdist_group("processes")
 def test_what_is_unhealthy_in_the_running_system_exits_with_three(
     tmp_path: Path, oneiric: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

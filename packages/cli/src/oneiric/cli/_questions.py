@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from oneiric.core.errors import ConfigurationError, InvalidCandidateError, ResolutionError
 from oneiric.core.resolution import BUILTIN_DOMAINS, Explanation, Key, Resolver
 
-__all__ = ["domain_among", "domain_of", "keys_asked", "named", "why_of"]
+__all__ = ["checked", "domain_among", "domain_of", "keys_asked", "named", "why_of"]
 
 
 def named(text: str, domain: str | None) -> tuple[str | None, str]:
@@ -43,6 +43,20 @@ def keys_asked(resolver: Resolver, domain: str | None, key: str | None) -> list[
         resolver.explain(domain, key)  # raises, with what is near
     known = ", ".join(resolver.domains()) or "none"
     raise ResolutionError(f"there is no domain {domain!r}; there are: {known}", "oneiric list")
+
+
+def checked(**names: str | None) -> dict[str, str | None]:
+    """Return options that name something, such as a provider, as they are.
+
+    Raises:
+        ConfigurationError: A name cannot exist.
+    """
+    for option, name in names.items():
+        try:
+            Key("any", "any" if name is None else name)
+        except InvalidCandidateError as error:
+            raise ConfigurationError(f"--{option} {error.problem}", "oneiric list") from error
+    return names
 
 
 def domain_of(resolver: Resolver, key: str, domain: str | None) -> str:

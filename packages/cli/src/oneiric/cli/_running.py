@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oneiric.core.errors import ConfigurationError, InactiveError, UnavailableError
+from oneiric.core.errors import ConfigurationError, InactiveError, LifecycleError, UnavailableError
 
 if TYPE_CHECKING:
     from oneiric.cli._options import RootOptions
@@ -72,7 +72,13 @@ class Place:
         except (InactiveError, UnavailableError) as error:
             if isinstance(error.__cause__, _NOBODY):
                 return None
+            if isinstance(error, InactiveError):  # of a key: what it would exit with says that nothing runs
+                raise LifecycleError(error.message, error.hint) from error
             raise
+        except ConfigurationError as error:
+            if error.hint is None or not error.hint.startswith("GET /api"):
+                raise
+            raise ConfigurationError(error.message, "the same command with --help") from error
 
     def nothing(self) -> InactiveError:
         """Return the error that nothing runs here."""

@@ -2,18 +2,21 @@
 
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from oneiric.cli._output import Result, Style, table
-from oneiric.cli._questions import named
+from oneiric.cli._questions import checked, named
 from oneiric.cli._running import place_of
 from oneiric.cli._times import clock_time, moment_before
 from oneiric.cli._view import options_of
 from oneiric.core.errors import ConfigurationError
 
 __all__ = ["command"]
+
+_KINDS: Final = ("winner", "bound", "retired")
+_MOST: Final = 10_000
 
 
 def command(  # noqa: PLR0917 - typer's way to declare options
@@ -27,8 +30,12 @@ def command(  # noqa: PLR0917 - typer's way to declare options
     limit: Annotated[str, typer.Option(metavar="N", help="The newest so many.")] = "100",
 ) -> Result:
     """Tell what was decided, when and why."""
-    if not limit.isdecimal():
-        raise ConfigurationError(f"--limit must be a whole number, not {limit[:40]!r}", "oneiric decisions --limit 20")
+    if not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:9]) <= _MOST):
+        raise ConfigurationError(
+            f"--limit must be a number from 1 to {_MOST}, not {limit[:40]!r}", "oneiric decisions --limit 20"
+        )
+    if kind not in {None, *_KINDS}:
+        raise ConfigurationError(f"--kind must be winner, bound or retired, not {kind!r}", "oneiric decisions -h")
     if key is not None:
         domain, key = named(key, domain)
     now = time.time()
@@ -38,7 +45,7 @@ def command(  # noqa: PLR0917 - typer's way to declare options
         until=None if until is None else moment_before("--until", until, now),
         domain=domain,
         key=key,
-        tenant=tenant,
+        **checked(tenant=tenant),
         kind=kind,
         limit=int(limit),
     )

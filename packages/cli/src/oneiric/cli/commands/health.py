@@ -65,6 +65,8 @@ def _of_running(place: Place, domain: str | None, key: str | None, *, probe: boo
         domain = domain_among(((each["domain"], each["key"]) for each in listed), key)
     asked = {"domain": domain, "key": key}
     slots = place.ask("probe", **asked)["results"] if probe else place.ask("health", **asked)["slots"]
+    if not slots and domain is not None:
+        place.ask("components", domain=domain, key=key, shadowed=False)  # raises for what does not exist
     rows = [
         {name: slot.get(name) for name in ("domain", "key", "tenant", "provider", "state", "health", "detail")}
         | {"last_health_at": slot.get("last_health_at"), "duration_ms": slot.get("duration_ms")}

@@ -7,8 +7,10 @@ import typer
 
 from oneiric.cli._activity import asked_of_running
 from oneiric.cli._output import Result, Style, printable
+from oneiric.cli._questions import checked
 from oneiric.cli._running import place_of
 from oneiric.cli._view import options_of
+from oneiric.cli.commands.swap import notes_on_tenant
 
 __all__ = ["command"]
 
@@ -25,7 +27,7 @@ def command(  # noqa: PLR0917 - typer's way to declare options
 ) -> Result:
     """Stop serving for a key: drain and clean up what serves."""
     place = place_of(options_of(context))
-    fields = {"provider": provider, "tenant": tenant, "forget": forget or None}
+    fields = {**checked(provider=provider, tenant=tenant), "forget": forget or None}
     answer = asked_of_running(place, "retire", key, domain, **fields)
     if answer is None:
         raise place.nothing()
@@ -38,7 +40,9 @@ def command(  # noqa: PLR0917 - typer's way to declare options
         "provider": status["current_provider"],
         "status": status,
     }
-    return Result(document=document, text=lambda style: _text(document, style))
+    return Result(
+        document=document, text=lambda style: _text(document, style), notes=notes_on_tenant(tenant, status["tenant"])
+    )
 
 
 def _text(document: dict[str, Any], style: Style) -> Iterator[str]:

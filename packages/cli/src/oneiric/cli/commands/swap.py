@@ -7,10 +7,11 @@ import typer
 
 from oneiric.cli._activity import asked_of_running
 from oneiric.cli._output import Result, Style, printable
+from oneiric.cli._questions import checked
 from oneiric.cli._running import caller, place_of
 from oneiric.cli._view import options_of
 
-__all__ = ["command"]
+__all__ = ["command", "notes_on_tenant"]
 
 
 def command(  # noqa: PLR0917 - typer's way to declare options
@@ -28,7 +29,7 @@ def command(  # noqa: PLR0917 - typer's way to declare options
 ) -> Result:
     """Replace what serves for a key, without dropping a call."""
     place = place_of(options_of(context))
-    fields = {"provider": provider, "tenant": tenant, "force": force or None, "by": caller()}
+    fields = {**checked(provider=provider, tenant=tenant), "force": force or None, "by": caller()}
     answer = asked_of_running(place, "swap", key, domain, **fields)
     if answer is None:
         raise place.nothing()
@@ -41,7 +42,16 @@ def command(  # noqa: PLR0917 - typer's way to declare options
         "provider": status["current_provider"],
         "status": status,
     }
-    return Result(document=document, text=lambda style: _text(document, style))
+    return Result(
+        document=document, text=lambda style: _text(document, style), notes=notes_on_tenant(tenant, status["tenant"])
+    )
+
+
+def notes_on_tenant(asked: str | None, slot: str | None) -> tuple[str, ...]:
+    """Return what is worth knowing where a tenant was named that has no slot of its own."""
+    if asked is None or slot is not None:
+        return ()
+    return (f"tenant {asked} selects nothing of its own here, and shares the base one",)
 
 
 def _text(document: dict[str, Any], style: Style) -> Iterator[str]:
