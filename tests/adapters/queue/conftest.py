@@ -148,6 +148,73 @@ def start_redis(tmp_path: Path, service_missing: Callable[[str], NoReturn]) -> I
         yield start
 
 
+class OwnNats:
+    """A nats-server of one test; it keeps its streams when it is killed and started again."""
+
+    def __init__(self, directory: Path, *options: str, jetstream: bool = True) -> None:
+        self.port, self._options = free_port(), options
+        self._store = ["-js", "-sd", str(directory / "nats")] if jetstream else []
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [str(shutil.which("nats-server")), "-a", HOST, "-p", str(self.port), *self._store, *self._options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with socket.create_connection((HOST, self.port), timeout=1) as connection:
+                    if connection.recv(4096).startswith(b"INFO"):
+                        return
+            except OSError:
+                if time.monotonic() > deadline or self._process.poll() is not None:
+                    raise
+
+    def stop(self) -> None:
+        """Make it silent: it keeps its connections and answers nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+
+@pytest.fixture
+def start_nats(tmp_path: Path, service_missing: Callable[[str], NoReturn]) -> Iterator[Callable[..., OwnNats]]:
+    """Start nats-servers with options; they end with the test."""
+    if shutil.which("nats-server") is None:
+        service_missing("no nats-server to start")
+    servers = contextlib.ExitStack()
+
+    def start(*options: str, jetstream: bool = True) -> OwnNats:
+        server = OwnNats(tmp_path, *options, jetstream=jetstream)
+        servers.callback(server.kill)
+        return server
+
+    with servers:
+        yield start
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for localhost that signs itself, and its key."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    made = subprocess.run(
+        [str(shutil.which("openssl")), "req", "-x509",
+         "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost"],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    return certificate, key
+
+
 @pytest.fixture
 def closed_port() -> int:
     return free_port()

@@ -11,8 +11,8 @@ from nats.js.errors import BadRequestError, NotFoundError
 
 from oneiric.adapters.queue import _message as message
 from oneiric.adapters.queue._nats_errors import FAILURES, adapter_error
-from oneiric.adapters.queue._nats_settings import NATSQueueSettings, connect, place_of
-from oneiric.core.errors import UnavailableError
+from oneiric.adapters.queue._nats_settings import NATSQueueSettings, connect, disconnect, place_of
+from oneiric.core.errors import AuthenticationError, UnavailableError
 
 __all__ = ["CONSUMER", "Link"]
 
@@ -85,7 +85,7 @@ class Link:
         """Close the connection; safe twice."""
         client, self._client = self._client, None
         if client is not None:
-            await client.close()
+            await disconnect(client)
 
     async def jetstream(self) -> JetStreamContext:
         """Return the connection's JetStream.
@@ -141,10 +141,10 @@ class Link:
                     await self._make(jetstream)
                 consumer = await jetstream.consumer_info(self.stream, CONSUMER)
             except FAILURES as error:
-                await client.close()
+                await disconnect(client)
                 raise adapter_error(error, self._place, self._settings.request_timeout) from error
             except BaseException:
-                await client.close()
+                await disconnect(client)
                 raise
             if consumer.config.ack_wait is not None:
                 self.visibility_seconds = consumer.config.ack_wait
@@ -154,16 +154,19 @@ class Link:
         met: list[Exception] = []
 
         async def note(error: Exception) -> None:
-            met[:] = [error]
+            met.append(error)
 
         seconds = self._settings.connect_timeout * len(self._settings.servers)
         try:
             async with asyncio.timeout(seconds):
                 return await connect(self._settings, note)
         except FAILURES as error:
-            # What stands behind it: the client tries again until the deadline, whatever it met.
-            cause = met[0] if met else error
-            raise adapter_error(cause, self._place, seconds) from cause
+            # What stands behind it: the client tries again until the deadline, whatever it met. A refusal tells most.
+            causes = [*met[-8:], error]
+            errors = [adapter_error(cause, self._place, seconds) for cause in causes]
+            refusals = [at for at, found in enumerate(errors) if isinstance(found, AuthenticationError)]
+            at = refusals[0] if refusals else max(0, len(causes) - 2)
+            raise errors[at] from causes[at]
 
     async def _make(self, jetstream: JetStreamContext) -> None:
         """Make streams and consumer where they are missing."""

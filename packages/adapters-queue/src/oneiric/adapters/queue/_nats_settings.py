@@ -3,17 +3,19 @@
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from nats.aio.client import Client, Server
+from nats.errors import Error as NatsError
 from nats.errors import SecureConnWantedError
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from oneiric.core import Secret
 
-__all__ = ["NATSQueueSettings", "connect", "place_of"]
+__all__ = ["NATSQueueSettings", "connect", "disconnect", "place_of"]
 
 _SCHEMES: Final = ("nats", "tls")
 _DEFAULT_SERVER: Final = Secret("nats://127.0.0.1:4222")
@@ -146,9 +148,15 @@ async def connect(settings: NATSQueueSettings, on_error: Callable[[Exception], A
             token=None if settings.token is None else settings.token.reveal(),
         )
     except BaseException:
-        await client.close()
+        await disconnect(client)
         raise
     return client
+
+
+async def disconnect(client: Client) -> None:
+    """Close a connection, whatever state it is in."""
+    with suppress(NatsError, OSError):  # what a broken connection breaks with is known already
+        await client.close()
 
 
 def _pause_of(base_seconds: float) -> Callable[[list[Server], Mapping[str, Any]], tuple[Server | None, float]]:

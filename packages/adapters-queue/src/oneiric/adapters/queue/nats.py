@@ -6,7 +6,8 @@ letters have a stream of their own. A delivery is settled when the server has co
 JetStream does not tell an old delivery from the current one, so an instance refuses to settle what its own clock says
 it has lost. A message that is retried without a delay, or given back uncounted, is published again before the old one
 is acknowledged: who dies in between leaves both. A server that syncs its files only now and then (the default) may
-lose what it confirmed when its machine loses power: use replicas, or ``sync_interval: always``.
+lose what it confirmed when its machine loses power: use replicas, or ``sync_interval: always``. One that crashes may
+forget what was settled just before, and deliver it again.
 """
 
 import asyncio
