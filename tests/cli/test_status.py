@@ -288,6 +288,28 @@ def test_watching_sees_a_system_end_and_goes_on(tmp_path: Path) -> None:
     assert watched.returncode == 130
 
 
+def test_watching_shows_what_fails_meanwhile_and_goes_on(settings: Callable[..., str]) -> None:
+    path = settings("app: {name: shop}\n", "shop.yml")
+    with watching("--config", path, "--json", stdout=subprocess.PIPE, text=True) as watched:
+        assert watched.stdout is not None
+        seen = [json.loads(watched.stdout.readline())]
+        for text, expected in (("app: {nmae: shop}\n", "error"), ("app: {name: shop}\n", "running")):
+            settings(text, "shop.yml")
+            seen += [json.loads(watched.stdout.readline()) for _ in range(3)]
+            assert expected in seen[-1]
+        watched.send_signal(signal.SIGINT)
+        watched.communicate(timeout=20)
+
+    assert watched.returncode == 130
+
+
+def test_watching_ends_at_once_when_the_first_look_fails(oneiric: Callable[..., Any]) -> None:
+    done = oneiric("status", "--watch", "--config", "missing.yml")
+
+    assert done.code == 2
+    assert "missing.yml" in done.err
+
+
 @pytest.mark.parametrize("interval", ["0", "never", "2d"])
 def test_an_interval_that_makes_no_sense_is_refused(interval: str, oneiric: Callable[..., Any]) -> None:
     done = oneiric("status", "--watch", "--interval", interval)
