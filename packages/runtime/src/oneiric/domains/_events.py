@@ -148,6 +148,12 @@ class EventBridge(BuiltInBridge):
         """Return for each handler whether an event would run it, or what keeps the event out. Runs nothing."""
         return self.dispatcher().explain_event(EventEnvelope(topic, payload, dict(headers or {})))
 
+    def refusal(self, envelope: EventEnvelope) -> str | None:
+        """Return why an event would be refused by everybody it concerns, or None: its sender may keep it meanwhile."""
+        explained = self.dispatcher().explain_event(envelope)
+        paused = [each.detail for each in explained.handlers if each.reason == "paused"]
+        return paused[0] if paused and not explained.runs else None
+
     def handler_snapshot(self) -> list[dict[str, Any]]:
         """Return the handlers as plain data, in the order of their turns for an event that concerns all."""
         ranked = sorted(self.dispatcher().handlers, key=lambda each: -each.priority)

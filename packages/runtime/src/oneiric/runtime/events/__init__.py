@@ -12,6 +12,7 @@ from oneiric.runtime.events._handler import EventHandler
 from oneiric.runtime.events._queue import EventQueue, QueueStatistics
 from oneiric.runtime.events._results import DispatchReport, HandlerResult
 from oneiric.runtime.events._telemetry import event_record, measure_report
+from oneiric.runtime.events._topics import check_topic
 from oneiric.runtime.retry import RetryPolicy
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "HandlerResult",
     "QueueStatistics",
     "RetryPolicy",
+    "check_topic",
     "event_record",
     "measure_report",
 ]

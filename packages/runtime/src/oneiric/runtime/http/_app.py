@@ -40,7 +40,7 @@ type Log = Callable[..., object]
 
 
 def build_app(
-    plane: ControlPlane,
+    plane: ControlPlane | None,
     *,
     settings: "HttpSettings",
     readiness: Callable[[], Iterable[str]] = tuple,
@@ -53,7 +53,7 @@ def build_app(
     """Return the application of a running system.
 
     Args:
-        plane: What answers the control API.
+        plane: What answers the control API; None where there is none.
         settings: Who may ask, under which host names, and how much.
         readiness: Why no work can be taken, as codes; empty when it can.
         metrics: The metrics in Prometheus' text form; without it ``/metrics`` is not there.
@@ -84,7 +84,7 @@ class ControlApp:
 
     def __init__(
         self,
-        plane: ControlPlane,
+        plane: ControlPlane | None,
         *,
         settings: "HttpSettings",
         readiness: Callable[[], Iterable[str]],
@@ -226,8 +226,9 @@ class ControlApp:
         mounted = self._mounts.get(path)
         if mounted is not None:
             return mounted
-        if not path.startswith(f"{API_PREFIX}/"):
-            raise RefusalError(404, "there is nothing at this path", f"GET {API_PREFIX}/openapi.json")
+        if self._plane is None or not path.startswith(f"{API_PREFIX}/"):
+            hint = None if self._plane is None else f"GET {API_PREFIX}/openapi.json"
+            raise RefusalError(404, "there is nothing at this path", hint)
         async with self._loading:
             if self._api is None:
                 # In a thread: models and framework take a while to load, and probes are answered meanwhile.

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Final
 
 from oneiric.core.errors import StoreError
+from oneiric.runtime._boot import boot_id
 from oneiric.runtime.retry import RetryPolicy
-from oneiric.runtime.scheduler._boot import boot_id
 from oneiric.runtime.scheduler._due import Due, due_of
 from oneiric.runtime.scheduler._firing import Fires, Firing
 from oneiric.runtime.scheduler._schedule import Schedule, Slot
