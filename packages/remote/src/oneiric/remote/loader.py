@@ -43,6 +43,7 @@ __all__ = [
     "SyncFailed",
     "SyncReport",
     "Verdict",
+    "is_network",
 ]
 
 _MS: Final = 1000.0

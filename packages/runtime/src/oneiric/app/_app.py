@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from oneiric.app._activity_refresh import ActivityRefresh
 from oneiric.app._execution import Execution, queue_key
+from oneiric.app._remote import Remote
 from oneiric.core.catalog import DiscoveryReport, discover, register_modules
 from oneiric.core.errors import LifecycleError
 from oneiric.core.lifecycle import LifecycleHooks, LifecycleManager, LifecycleTimeouts
@@ -146,6 +147,7 @@ class App:
         self._observers: list[Callable[[Any], object]] = [log_event, self.secrets.on_event]
         self._open: AsyncExitStack | None = None
         self._was_entered = False
+        self._remote: Remote | None = None
 
     def _make_bridges(self, settings: OneiricSettings) -> None:
         self._parts: dict[str, Any] = {
@@ -213,6 +215,19 @@ class App:
     def bridges(self) -> tuple[DomainBridge, ...]:
         """The bridges of the built-in domains, and of those that were asked for."""
         return tuple(self._bridges.values())
+
+    @property
+    def remote(self) -> Remote:
+        """Remote delivery, as section ``remote`` of the settings describes it; nothing is fetched by asking for it.
+
+        Raises:
+            MissingExtraError: The distribution ``oneiric-remote`` is not installed.
+            ConfigurationError: A key, the root or a certificate cannot be read.
+            ManifestError: The root document is not to be used.
+        """
+        if self._remote is None:
+            self._remote = Remote(self)
+        return self._remote
 
     @property
     def notifications(self) -> NotificationRouter:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
+from oneiric.app._remote import is_wanted
 from oneiric.core.errors import ConfigurationError
 from oneiric.domains import DomainBridge
 from oneiric.runtime.activity import DomainActivity
@@ -74,7 +75,7 @@ class AppPlane(CorePlane):
             stale=[answer.SlotName(domain=d, key=k, tenant=t) for d, k, t in app.lifecycle.stale()],
             activity=self._activity(None, None),
             parts=[answer.PartStatus(**part.as_dict()) for part in self._parts()],
-            remote=None,
+            remote=app.remote.status() if is_wanted(settings) else None,
             problems=self._problems(),
         )
 
@@ -190,6 +191,21 @@ class AppPlane(CorePlane):
         return answer.SecretsRotateResponse(
             rotated=list(report.rotated), unchanged=list(report.unchanged), swapped=swapped
         )
+
+    async def remote_sync(self, request: ask.RemoteSyncRequest) -> answer.RemoteSyncResponse:
+        """Fetch the manifest that the settings name, and put it in force or tell what that would change.
+
+        Raises:
+            FetchError: It could not be had.
+            ManifestError: It is not to be used; nothing changed.
+            SwapError: A new instance did not start; the old ones serve.
+        """
+        remote = self._app.remote
+        if request.plan:
+            plan = await remote.plan()
+            return answer.RemoteSyncResponse(outcome="planned", report=plan.as_dict())
+        report = await remote.sync()
+        return answer.RemoteSyncResponse(outcome=report.outcome, report=report.as_dict())
 
     async def supervisor_info(self, request: ask.SupervisorInfoRequest) -> answer.SupervisorInfoResponse:  # noqa: ARG002 - the port
         """Describe the supervised services."""

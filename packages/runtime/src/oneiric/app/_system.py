@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from oneiric.app._app import App
 from oneiric.app._plane import AppPlane
+from oneiric.app._remote import is_wanted, remote_part
 from oneiric.app._services import SupervisedServices
 from oneiric.core.errors import LifecycleError, MissingExtraError, OneiricError
 from oneiric.runtime.events import event_record
@@ -72,6 +73,7 @@ class System:
         app, add = self.app, self.orchestrator.add
         settings, directory = app.settings, app.state_dir
         add(_AppPart(app, self.orchestrator))
+        health: HealthFile | None = None
         if directory is not None:
             recorder = RuntimeTelemetryRecorder(directory / TELEMETRY_FILE, redact=REDACTOR.mask)
             app.observe(recorder)
@@ -89,8 +91,15 @@ class System:
             app.activity.add_listener(lambda *_: health.changed())
             add(health, after=("app",))
         add(SecretsRefresh(app.secrets), after=("app",))
+        before_services: tuple[str, ...] = ("app",)
+        if is_wanted(settings):
+            # Services may come from a manifest: the last good one is in force before they start.
+            remote = remote_part(app, health)
+            app.remote.loader.observe(lambda ended: self.plane.feed.publish("remote-synced", ended.as_dict()))
+            add(remote, after=("app",))
+            before_services = ("app", remote.name)
         if self._services is not None:
-            add(self._services, after=("app",))
+            add(self._services, after=before_services)
         if settings.profile.watchers_enabled and app.loaded.path is not None:
             from oneiric.runtime.watchers import watch_config  # noqa: PLC0415 - watchfiles, only where it watches
 

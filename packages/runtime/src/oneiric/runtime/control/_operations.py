@@ -192,6 +192,15 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         errors=("SecretNotFoundError", "SwapError", "ConfigurationError"),
     ),
     Operation(
+        name="remote_sync",
+        method="POST",
+        path="/remote/sync",
+        model="RemoteSync",
+        summary="Fetch the configured manifest and put it in force, all or nothing; or tell what that would change.",
+        changes=True,
+        errors=("FetchError", "ManifestError", "SignatureError", "DigestError", "SwapError", "ConfigurationError"),
+    ),
+    Operation(
         name="supervisor_info",
         method="GET",
         path="/supervisor",

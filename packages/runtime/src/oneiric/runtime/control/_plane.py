@@ -67,5 +67,8 @@ class ControlPlane(Protocol):
     async def secrets_rotate(self, request: "ask.SecretsRotateRequest") -> "answer.SecretsRotateResponse":
         """Read secrets anew."""
 
+    async def remote_sync(self, request: "ask.RemoteSyncRequest") -> "answer.RemoteSyncResponse":
+        """Put in force what the configured manifest offers now."""
+
     async def supervisor_info(self, request: "ask.SupervisorInfoRequest") -> "answer.SupervisorInfoResponse":
         """Describe the supervised services."""

@@ -16,6 +16,7 @@ __all__ = [
     "HealthRequest",
     "PauseRequest",
     "ProbeRequest",
+    "RemoteSyncRequest",
     "ResumeRequest",
     "RetireRequest",
     "SecretsRotateRequest",
@@ -165,6 +166,12 @@ class SecretsRotateRequest(_Change):
     keys: list[Annotated[str, Field(min_length=1, max_length=1000)]] | None = Field(
         default=None, min_length=1, max_length=1000, description="Ids of the secrets; all when not given."
     )
+
+
+class RemoteSyncRequest(_Change):
+    """Put in force what the configured manifest offers now."""
+
+    plan: bool = Field(default=False, description="Only tell what it would change.")
 
 
 class SupervisorInfoRequest(_Request):

@@ -32,6 +32,7 @@ __all__ = [
     "ProbeResponse",
     "ProbeResult",
     "Ranked",
+    "RemoteSyncResponse",
     "ResumeResponse",
     "RetireResponse",
     "SecretsRotateResponse",
@@ -360,6 +361,13 @@ class SecretsRotateResponse(_Response):
     rotated: list[str] = Field(description="Ids of the secrets whose value changed.")
     unchanged: list[str] = Field(default=[], description="Ids of those that did not.")
     swapped: list[SlotName] = Field(description="Slots that serve with the new values.")
+
+
+class RemoteSyncResponse(_Response):
+    """What became of the manifest."""
+
+    outcome: Literal["applied", "unchanged", "restored", "stored", "planned"]
+    report: dict[str, Any] = Field(description="Source, signature, manifest, entries with verdicts, swaps, problems.")
 
 
 class SupervisorInfoResponse(_Response):

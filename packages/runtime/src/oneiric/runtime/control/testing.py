@@ -150,6 +150,11 @@ class MemoryPlane(CorePlane):
         self.secrets |= {each: self.secrets[each] + 1 for each in ids}
         return answer.SecretsRotateResponse(rotated=list(ids), swapped=[])
 
+    async def remote_sync(self, request: ask.RemoteSyncRequest) -> answer.RemoteSyncResponse:
+        """Say that nothing changed."""
+        self.asked.append(request)
+        return answer.RemoteSyncResponse(outcome="planned" if request.plan else "unchanged", report={})
+
     async def supervisor_info(self, request: ask.SupervisorInfoRequest) -> answer.SupervisorInfoResponse:
         """Say that nothing is supervised."""
         self.asked.append(request)

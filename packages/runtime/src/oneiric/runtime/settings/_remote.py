@@ -34,13 +34,40 @@ class RemoteSettings(Section):
     )
     verify_tls: bool = Field(default=True, description="Verify the server's certificate.")
     auth: RemoteAuthSettings = RemoteAuthSettings()
+    ca_path: Path | None = Field(
+        default=None,
+        description="Certificates of the authorities that vouch for servers; the system's when not set.",
+    )
     allowed_hosts: tuple[str, ...] = Field(
-        default=(), description="Hosts that may be fetched from; the manifest's own when empty."
+        default=(), description="Hosts that may be fetched from beside the manifest's own, such as that of artifacts."
+    )
+    http_hosts: tuple[str, ...] = Field(
+        default=(), description="Hosts that may be asked without TLS. What they give is verified all the same."
+    )
+    ports: tuple[int, ...] = Field(default=(), description="Ports that may be asked beside 443 and the manifest's own.")
+    private_networks: tuple[str, ...] = Field(
+        default=(), description="Networks that may be reached although they are not public, such as 10.0.0.0/8."
     )
     product: str | None = Field(default=None, description="The product a manifest must be of; any when not set.")
-    channel: str | None = Field(default=None, description="The channel a manifest must be of; any when not set.")
+    channel: str | None = Field(default=None, description="The channel a manifest must be of; stable when not set.")
     root_path: Path | None = Field(
         default=None, description="The pinned root document, which names the keys that are trusted."
+    )
+    root_sha256: str | None = Field(default=None, description="The digest that the pinned root document must have.")
+    audience: str | None = Field(
+        default=None, description="Who this system is, for manifests that name who they are for."
+    )
+    factories: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Domain → modules that its remote factories may come from; "
+        "ONEIRIC_FACTORY_ALLOWLIST says it for domains that are not listed.",
+    )
+    installed_modules_only: bool = Field(
+        default=True,
+        description="An entry without an artifact must name a module as its distribution installed it.",
+    )
+    probation_seconds: float = seconds(
+        5, "How long new instances are watched before a manifest is committed to.", at_least=0
     )
     signature_required: bool = Field(
         default=False,

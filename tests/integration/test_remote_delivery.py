@@ -1,0 +1,286 @@
+"""Remote delivery from end to end: a publisher over https, an application, a running system, and kills."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+import trustme
+from tests.remote.archives import packed
+
+from oneiric.app import App, OrchestrateOptions, RunningSystem
+from oneiric.core.errors import ConfigurationError, SignatureError
+from oneiric.remote.testing import RepositorySimulator, tampered
+from oneiric.remote.testing_http import MisbehavingServer
+from oneiric.runtime.control import ControlClient, control_socket_path
+
+CODE = "# {token}\nclass Part:\n    version = {version!r}\n    async def health(self):\n        return True\n"
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("ONEIRIC_FACTORY_ALLOWLIST", "acme")
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+    structlog.reset_defaults()
+
+
+class Publisher:
+    """A publisher whose documents a server gives out over https."""
+
+    def __init__(self) -> None:
+        self.repository = RepositorySimulator(product="acme", now=time.time)
+        self.authority = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.authority.issue_cert("127.0.0.1").configure_cert(context)
+        self.server = MisbehavingServer(tls=context)
+        self.token = secrets.token_hex()
+
+    def publish(self, version: str) -> None:
+        entries = []
+        for key in ("cache", "queue"):
+            archive = packed({f"acme/{key}.py": CODE.format(token=self.token, version=version), "acme/__init__.py": ""})
+            stated = self.repository.add_artifact(archive)
+            path = f"/acme/{stated['sha256']}.zip"
+            self.server.publish(path, archive)
+            stated["uri"] = path
+            entry = {"domain": "adapter", "key": key, "provider": "acme", "factory": f"acme.{key}:Part"}
+            entries.append({**entry, "version": version, **stated})
+        self.repository.publish(entries)
+        self.give_out()
+
+    def give_out(self) -> None:
+        self.server.publish("/acme/manifest.json", self.repository.manifest)
+        self.server.publish("/acme/freshness.json", self.repository.freshness)
+        for number, root in enumerate(self.repository.roots, 1):
+            self.server.publish(f"/acme/root/{number}.json", root)
+
+    def settings(self, directory: Path, **more: Any) -> dict[str, Any]:
+        (directory / "root.json").write_bytes(self.repository.roots[0])
+        self.authority.cert_pem.write_to_path(str(directory / "ca.pem"))
+        return {
+            "remote.enabled": True,
+            "remote.manifest_url": self.server.url("/acme/manifest.json"),
+            "remote.root_path": str(directory / "root.json"),
+            "remote.ca_path": str(directory / "ca.pem"),
+            "remote.private_networks": ["127.0.0.0/8"],
+            "remote.cache_dir": str(directory / "state"),
+            "remote.probation_seconds": 0,
+            "remote.max_retries": 0,
+            **more,
+        }
+
+
+def test_an_application_takes_what_is_signed_over_https_and_refuses_its_tampered_twin(tmp_path: Path) -> None:
+    async def run() -> None:
+        publisher = Publisher()
+        async with publisher.server:
+            publisher.publish("1.0")
+            async with App.open(overrides=publisher.settings(tmp_path), environ={}) as app:
+                report = await app.remote.sync()
+                assert report.outcome == "applied"
+                assert (await app.lifecycle.activate("adapter", "cache")).version == "1.0"
+                publisher.publish("2.0")
+                honest = publisher.repository.manifest
+                publisher.repository.manifest = tampered(honest, lambda body: body.replace(b'"2.0"', b'"6.6"'))
+                publisher.repository.refresh()
+                publisher.give_out()
+                with pytest.raises(SignatureError):
+                    await app.remote.sync()
+                assert (await app.lifecycle.activate("adapter", "cache")).version == "1.0"
+                publisher.repository.manifest = honest
+                publisher.repository.refresh()
+                publisher.give_out()
+                assert {key for _, key, _ in (await app.remote.sync()).swapped} == {"cache"}
+                assert (await app.lifecycle.activate("adapter", "cache")).version == "2.0"
+
+    asyncio.run(run())
+
+
+def test_tls_cannot_be_left_unverified(tmp_path: Path) -> None:
+    async def run() -> None:
+        publisher = Publisher()
+        async with publisher.server:
+            publisher.publish("1.0")
+            settings = publisher.settings(tmp_path, **{"remote.verify_tls": False})
+            async with App.open(overrides=settings, environ={}) as app:
+                with pytest.raises(ConfigurationError, match="verify_tls"):
+                    await app.remote.sync()
+
+    asyncio.run(run())
+
+
+def test_a_running_system_starts_with_what_is_stored_and_syncs_when_told_to(tmp_path: Path) -> None:
+    async def run() -> None:
+        publisher = Publisher()
+        async with publisher.server:
+            publisher.publish("1.0")
+            settings = publisher.settings(tmp_path, **{"http.port": 0})
+            running = await started(settings)
+            client = ControlClient(control_socket_path(tmp_path / "state"))
+            status = await asyncio.to_thread(client.call, "status")
+            assert status["remote"]["manifest"]["version"] == 1
+            assert status["remote"]["manifest"]["signature"] == "envelope"
+            assert "remote" in {part["name"] for part in status["parts"]}
+            publisher.publish("2.0")
+            plan = await asyncio.to_thread(client.call, "remote_sync", plan=True)
+            assert {each["outcome"] for each in plan["report"]["entries"]} == {"changed"}
+            answer = await asyncio.to_thread(client.call, "remote_sync")
+            assert answer["outcome"] == "applied"
+            explained = await asyncio.to_thread(client.call, "explain", domain="adapter", key="cache")
+            assert explained["selected"] == "acme"
+            await stopped(running)
+        # The publisher is gone: what was committed to is there all the same.
+        running = await started(settings)
+        app = running[0]
+        assert app.resolver.resolve("adapter", "cache").version == "2.0"
+        await stopped(running)
+
+    asyncio.run(run())
+
+
+async def started(settings: dict[str, Any]) -> tuple[App, RunningSystem, asyncio.Task[int]]:
+    app = App.open(overrides=settings, environ={}, keep_state=True)
+    ready: asyncio.Future[RunningSystem] = asyncio.get_running_loop().create_future()
+    options = OrchestrateOptions(handle_signals=False, on_ready=ready.set_result)
+    task = asyncio.create_task(app.run_forever(options))
+    either: set[asyncio.Future[Any]] = {ready, task}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED, timeout=30)
+    if task.done():
+        task.result()
+    return app, ready.result(), task
+
+
+async def stopped(running: tuple[App, RunningSystem, asyncio.Task[int]]) -> None:
+    running[1].stop()
+    await running[2]
+
+
+def test_a_serverless_system_reads_no_network_and_nothing_unsigned(tmp_path: Path) -> None:
+    async def run() -> None:
+        path = tmp_path / "manifest.yaml"
+        path.write_text("entries: []\n")
+        settings = {"remote.enabled": True, "remote.manifest_url": str(path), "remote.cache_dir": str(tmp_path / "s")}
+        async with App.open(profile="serverless", overrides=settings, environ={}) as app:
+            with pytest.raises(SignatureError):
+                await app.remote.sync()
+
+    asyncio.run(run())
+
+
+# Kills
+
+CHILD = """
+import asyncio, json, os, signal, sys
+from oneiric.core.lifecycle import LifecycleManager
+from oneiric.core.resolution import Resolver
+from oneiric.core.security import FactoryAllowList
+from oneiric.remote.apply import Probation
+from oneiric.remote.loader import LoaderOptions, RemoteLoader
+from oneiric.remote.manifest import FactoryPolicy
+from oneiric.remote.trust import TrustRoot
+
+directory, fatal, syncs = sys.argv[1], sys.argv[2], sys.argv[3] == "sync"
+
+
+armed = False
+
+
+def step(name):
+    if armed and name == fatal:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def main():
+    resolver = Resolver()
+    async with LifecycleManager(resolver) as lifecycle:
+        loader = RemoteLoader(
+            resolver, lifecycle,
+            root=TrustRoot.pinned(open(f"{directory}/root.json", "rb").read()),
+            cache_dir=f"{directory}/state",
+            options=LoaderOptions(
+                factories=FactoryPolicy(general=FactoryAllowList(("acme",))), probation=Probation(seconds=0)
+            ),
+            on_step=step,
+        )
+        await loader.restore()
+        if syncs:
+            for key in ("cache", "queue"):
+                if resolver.get("adapter", key):
+                    await lifecycle.activate("adapter", key)
+            global armed
+            armed = True
+            await loader.sync(f"{directory}/mirror/manifest.json")
+        found = [await lifecycle.activate("adapter", key) for key in ("cache", "queue")]
+        print(json.dumps([each.version for each in found]))
+
+
+asyncio.run(main())
+"""
+
+#: One before anything is registered, two in the middle of it, one before and one after what decides.
+STEPS = ("stage", "swap", "probation", "commit", "done")
+
+
+def child(directory: Path, fatal: str, what: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", CHILD, str(directory), fatal, what],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ},
+    )
+
+
+@pytest.fixture(scope="module")
+def updated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a client that has version 1.0 and is to take 2.0."""
+    directory = tmp_path_factory.mktemp("client")
+    repository = RepositorySimulator(product="acme", now=time.time)
+    (directory / "root.json").write_bytes(repository.roots[0])
+    mirror(repository, directory / "mirror", "1.0")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("ONEIRIC_FACTORY_ALLOWLIST", "acme")
+        assert child(directory, "", "sync").stdout == '["1.0", "1.0"]\n'
+    mirror(repository, directory / "mirror", "2.0")
+    return directory
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_at_any_step_leaves_the_old_or_the_new_and_never_half(updated: Path, tmp_path: Path, step: str) -> None:
+    directory = tmp_path / "client"
+    shutil.copytree(updated, directory)
+
+    killed = child(directory, step, "sync")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    restarted = child(directory, "", "restore")
+
+    wanted = "2.0" if step == "done" else "1.0"
+    assert restarted.stdout == f'["{wanted}", "{wanted}"]\n', restarted.stderr
+
+
+def mirror(repository: RepositorySimulator, directory: Path, version: str) -> None:
+    directory.mkdir(exist_ok=True)
+    entries = []
+    for key in ("cache", "queue"):
+        archive = packed({f"acme/{key}.py": CODE.format(token="", version=version), "acme/__init__.py": ""})
+        stated = repository.add_artifact(archive)
+        (directory / f"{stated['sha256']}.zip").write_bytes(archive)
+        stated["uri"] = f"{stated['sha256']}.zip"
+        entry = {"domain": "adapter", "key": key, "provider": "acme", "factory": f"acme.{key}:Part"}
+        entries.append({**entry, "version": version, **stated})
+    repository.publish(entries)
+    (directory / "manifest.json").write_bytes(repository.manifest)
+    (directory / "freshness.json").write_bytes(repository.freshness)
