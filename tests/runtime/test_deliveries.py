@@ -16,6 +16,7 @@ from oneiric.core import Secret
 from oneiric.core.errors import CandidateNotFoundError, ConfigurationError, PausedError, WorkflowError
 from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import Candidate, Resolver
+from oneiric.core.testing import run_driven
 from oneiric.domains import EventBridge
 from oneiric.runtime.control import HmacSigner
 from oneiric.runtime.dead_letters import DEAD_LETTERS_FILE, DeadLetterStore
@@ -42,6 +43,7 @@ class Processor:
         self.fault: Exception | None = None
         self.gate: asyncio.Event | None = None
         self.begun = asyncio.Event()
+        self.results: Any = {"extract": {"rows": 3}, "when": complex(1, 2)}
 
     async def process(self, delivery: WorkflowDelivery, run_id: str) -> Mapping[str, Any]:
         self.runs.append((delivery, run_id))
@@ -50,7 +52,8 @@ class Processor:
             await self.gate.wait()
         if self.fault is not None:
             raise self.fault
-        return {"extract": {"rows": 3}, "when": complex(1, 2)}
+        results: Mapping[str, Any] = self.results
+        return results
 
 
 class Site:
@@ -116,7 +119,7 @@ async def test_a_task_runs_its_workflow_and_is_told_what_came_of_it(serve: Serve
         assert result["results"] == {"extract": {"rows": 3}, "when": "(1+2j)"}
         assert "processed_at" in result
         delivery, run_id = site.processor.runs[0]
-        assert (delivery.context, delivery.idempotency_key, delivery.attempt) == ({"a": 1}, "task:q/t-1", 3)
+        assert (delivery.context, delivery.idempotency_key, delivery.attempt) == ({"a": 1}, 'task:["q", "t-1"]', 3)
         assert run_id == "r-1"
 
 
@@ -154,15 +157,15 @@ async def test_fifty_deliveries_of_one_task_at_the_same_time_have_one_effect(ser
 
 async def test_a_delivery_that_another_process_is_about_is_asked_to_come_again(serve: Serve, tmp_path: Path) -> None:
     async with serve() as site, DeliveryStore(tmp_path / DELIVERIES_FILE) as elsewhere:
-        attempt = await elsewhere.begin("task:q/t-1")
+        attempt = await elsewhere.begin('task:["q", "t-1"]')
         answer = await site.run({"workflow": "nightly"}, TASK)
         assert (answer.status_code, answer.json()["error"]) == (503, "delivery-in-progress")
         assert int(answer.headers["retry-after"]) > 0
         assert isinstance(attempt, int)
-        await elsewhere.release("task:q/t-1", attempt)
+        await elsewhere.release('task:["q", "t-1"]', attempt)
         assert (await site.run({"workflow": "nightly"}, TASK)).status_code == 200
         late = Answer(status=200, document={"status": "late"})
-        assert not await elsewhere.finish("task:q/t-1", attempt, late)
+        assert not await elsewhere.finish('task:["q", "t-1"]', attempt, late)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +189,32 @@ async def test_what_may_succeed_next_time_is_delivered_again(
         first, second = (run_id for _, run_id in site.processor.runs)
         assert first == second
         assert await site.kept() == []
+
+
+class Hostile:
+    def __str__(self) -> str:
+        raise ValueError("never shown")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("results", [{"a": float("nan")}, {(1, 2): 3}, {"a": Hostile()}, None, [1]])
+async def test_results_that_json_cannot_say_do_not_make_a_workflow_run_again(serve: Serve, results: Any) -> None:
+    async with serve() as site:
+        site.processor.results = results
+        answers = [await site.run({"workflow": "nightly"}, TASK) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert answers[0].json() == answers[1].json()
+        assert len(site.processor.runs) == 1
+
+
+@pytest.mark.parametrize("length", [10, 5000])
+async def test_tasks_of_different_names_are_different_tasks_however_long(serve: Serve, length: int) -> None:
+    async with serve() as site:
+        for last in ("a", "b", "a"):
+            name = "x" * length + last
+            assert (await site.run({"workflow": "w"}, {**TASK, "X-CloudTasks-TaskName": name})).status_code == 200
+        assert len({run_id for _, run_id in site.processor.runs}) == len(site.processor.runs) == 2
 
 
 UNKNOWN = CandidateNotFoundError("workflow", "nightly")
@@ -397,3 +426,22 @@ async def test_answers_are_kept_no_longer_and_no_more_than_they_have_to_be(tmp_p
         assert await store.begin("b") == 1
         assert await store.begin("a") == 1
         assert await store.begin("b") is None
+
+
+def test_a_delivery_whose_process_is_gone_is_done_again_and_the_gone_one_keeps_nothing() -> None:
+    async def scenario() -> None:
+        async with DeliveryStore(lease_seconds=60) as store:
+            done = Answer(status=200, document={"status": "completed"})
+            assert await store.begin("a") == 1
+            await asyncio.sleep(50)
+            assert await store.renew("a", 1)
+            await asyncio.sleep(50)
+            assert await store.begin("a") is None
+            await asyncio.sleep(11)
+            assert await store.begin("a") == 2
+            assert not await store.renew("a", 1)
+            assert not await store.finish("a", 1, done)
+            assert await store.finish("a", 2, done)
+            assert await store.begin("a") == done
+
+    run_driven(scenario())

@@ -13,17 +13,20 @@ from oneiric.domains._builtin import (
 from oneiric.domains._events import EventBridge
 from oneiric.domains._handle import DomainHandle
 from oneiric.domains._jobs import JobProcessor, JobQueue
+from oneiric.domains._targets import DeliveredWorkflows, ScheduleTargets
 from oneiric.domains._tasks import TaskBridge
 from oneiric.domains._workflows import WorkflowBridge
 
 __all__ = [
     "ActionBridge",
     "AdapterBridge",
+    "DeliveredWorkflows",
     "DomainBridge",
     "DomainHandle",
     "EventBridge",
     "JobProcessor",
     "JobQueue",
+    "ScheduleTargets",
     "ServiceBridge",
     "TaskBridge",
     "WorkflowBridge",

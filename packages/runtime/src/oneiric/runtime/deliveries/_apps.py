@@ -29,6 +29,7 @@ __all__ = ["DispatchesEvents", "EventDeliveries", "WorkflowDeliveries", "Workflo
 
 _RETRY_SECONDS: Final = 30
 _BUSY_SECONDS: Final = 5
+_LONGEST_SHOWN: Final = 10_000
 #: What an error's HTTP status says that no further delivery can change.
 _PERMANENT: Final = frozenset({400, 404, 410, 422})
 _log: Final = logging.getLogger("oneiric.deliveries")
@@ -197,12 +198,10 @@ class WorkflowDeliveries(_Deliveries):
             "run_id": run_id,
             "workflow_provider": delivery.workflow_provider,
             "metadata": dict(delivery.metadata),
-            "results": results,
+            "results": _shown(results),
             "processed_at": datetime.now(UTC).isoformat(),
         }
-        return Answer(
-            status=200, document={"status": "completed", "result": json.loads(json.dumps(result, default=str))}
-        )
+        return Answer(status=200, document={"status": "completed", "result": result})
 
 
 class EventDeliveries(_Deliveries):
@@ -284,6 +283,17 @@ def _repeated(answer: Answer) -> Answer:
 
 def _run_id(key: str | None) -> str:
     return uuid.uuid4().hex if key is None else hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def _shown(results: Any) -> Any:
+    """Return results as JSON can say them: the workflow has run, and no result may make it run again."""
+    try:
+        return json.loads(json.dumps(results, default=str, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        try:
+            return repr(results)[:_LONGEST_SHOWN]
+        except Exception as error:  # noqa: BLE001 - somebody else's __repr__, as above
+            return f"<{type(results).__name__}, which cannot be shown: {type(error).__name__}>"
 
 
 def _plain(delivery: WorkflowDelivery) -> dict[str, Any]:

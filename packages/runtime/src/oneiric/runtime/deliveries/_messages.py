@@ -6,6 +6,7 @@ message); CloudEvents 1.0.2, HTTP and Google Cloud Pub/Sub bindings.
 
 import base64
 import binascii
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ __all__ = ["Caller", "MalformedDeliveryError", "WorkflowDelivery", "caller_of", 
 type Caller = Literal["cloud-tasks", "pubsub", "other"]
 
 _LONGEST_NAME: Final = 255
+_LONGEST_KEY: Final = 500
 _PUBSUB_AGENTS: Final = ("cloudpubsub-google", "apis-google")
 
 
@@ -72,9 +74,15 @@ def task_key(headers: Mapping[str, str]) -> str | None:
     """Return what tells the deliveries of one task from those of others: its name, or an ``Idempotency-Key``."""
     name = headers.get("x-cloudtasks-taskname")
     if name:
-        return f"task:{headers.get('x-cloudtasks-queuename', '')}/{name}"[:1000]
+        return _key("task", headers.get("x-cloudtasks-queuename", ""), name)
     given = headers.get("idempotency-key")
-    return f"task:key/{given}"[:1000] if given else None
+    return _key("key", given) if given else None
+
+
+def _key(kind: str, *parts: str) -> str:
+    """Return a text that no other parts have; what is too long for a store is told by its digest."""
+    text = json.dumps(parts)
+    return f"{kind}:{text if len(text) <= _LONGEST_KEY else hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def workflow_of(headers: Mapping[str, str], body: bytes) -> WorkflowDelivery:
@@ -97,7 +105,7 @@ def workflow_of(headers: Mapping[str, str], body: bytes) -> WorkflowDelivery:
         context=stated.get("context"),
         checkpoint=_field(stated, "checkpoint", dict),
         metadata=_field(stated, "metadata", dict) or {},
-        idempotency_key=key or (f"task:run/{run_id}" if run_id else None),
+        idempotency_key=key or (_key("run", run_id) if run_id else None),
         attempt=_retries(headers) + 1,
     )
 
@@ -121,13 +129,13 @@ def event_of(headers: Mapping[str, str], body: bytes, default_topic: str | None)
         kind = headers.get("content-type", "").lower()
         if kind.startswith("application/cloudevents+json") or "ce-specversion" in headers:
             envelope = EventEnvelope.from_http(headers, body)
-            key = f"event:{envelope.source}\0{envelope.id}"
+            key = _key("event", envelope.source, envelope.id)
         else:
             envelope, key = _pushed(_object(body), default_topic)
         check_topic(envelope.topic)
     except DispatchError as error:
         raise MalformedDeliveryError("event-malformed", error.message) from error
-    return envelope, key[:1000]
+    return envelope, key
 
 
 def _pushed(stated: dict[str, Any], default_topic: str | None) -> tuple[EventEnvelope, str]:
@@ -146,7 +154,7 @@ def _pushed(stated: dict[str, Any], default_topic: str | None) -> tuple[EventEnv
     data = _data(message.get("data"))
     if "ce-specversion" in names or names.get("content-type", "").startswith("application/cloudevents+json"):
         envelope = EventEnvelope.from_http(names, data)
-        return envelope, f"event:{envelope.source}\0{envelope.id}"
+        return envelope, _key("event", envelope.source, envelope.id)
     topic = names.get("topic") or default_topic
     if not topic:
         raise MalformedDeliveryError("event-topic-missing", "the message has no attribute 'topic', nor a default one")
@@ -158,7 +166,7 @@ def _pushed(stated: dict[str, Any], default_topic: str | None) -> tuple[EventEnv
         f"//pubsub.googleapis.com/{subscription}",
         time=message.get("publishTime") if isinstance(message.get("publishTime"), str) else None,
     )
-    return envelope, f"event:{subscription}\0{message_id}"
+    return envelope, _key("event", subscription, message_id)
 
 
 def _data(text: object) -> bytes:
