@@ -140,6 +140,21 @@ def test_a_swap_is_in_the_journal_with_who_asked(asked: Any) -> None:
     assert len(told.out.splitlines()) == 2
 
 
+def test_an_explanation_is_of_what_runs_and_offline_of_what_is_configured(running: Orchestrator, asked: Any) -> None:
+    running.call("swap", domain="service", key="greeter", provider="two", by="ops")
+    document = check("explain", asked("explain", "greeter", "--why-not", "one", "--json").out)
+    assert (document["running"], document["selected"], document["active"]) == (True, "two", "two")
+    assert document["selection"]["by"] == "ops"
+    assert document["why_not"]["provider"] == "one"
+    assert "serves now: two" in asked("explain", "service:greeter").out
+    offline = check("explain", asked("explain", "greeter", "--offline", "--json").out)
+    assert (offline["running"], offline["selected"], offline["active"]) == (False, "one", None)
+    for key, sentence in (("greter", "no domain has a key 'greter'"), ("service:greter", "did you mean 'greeter'?")):
+        done = asked("explain", key)
+        assert (done.code, sentence in done.err) == (4, True), done.err
+    running.call("swap", domain="service", key="greeter")
+
+
 def test_a_failed_swap_leaves_the_old_one_serving_and_says_which_step(running: Orchestrator, asked: Any) -> None:
     before = running.call("status")["slots"]
     running.settings_file.write_text(running.settings_file.read_text().replace("{one: {", "{two: {fail: init}, one: {"))

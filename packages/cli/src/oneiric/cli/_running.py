@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from oneiric.cli._view import is_configured
 from oneiric.core.errors import ConfigurationError, InactiveError, LifecycleError, UnavailableError
 
 if TYPE_CHECKING:
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
     from oneiric.runtime.control import ControlClient
     from oneiric.runtime.settings import LoadedSettings
 
-__all__ = ["Place", "caller", "place_of"]
+__all__ = ["Place", "caller", "place_of", "running_place"]
 
 #: A swap may wait for an activation, a health check, hooks and a drain, each with its own deadline in the system.
 _LONGEST_SECONDS: Final = 300.0
 #: Variables that name a configuration or choose its defaults.
 _NAMING: Final = frozenset(("ONEIRIC_CONFIG", "ONEIRIC_PROFILE"))
+#: The state directory that nobody configured: `oneiric.runtime.settings`, which is slow to load, knows it too.
+_USUAL_STATE_DIR: Final = ".oneiric_cache"
 #: What connecting to a socket says where nobody listens; anything else is a system that is there and does not answer.
 _NOBODY: Final = (FileNotFoundError, ConnectionRefusedError, NotADirectoryError)
 
@@ -106,6 +109,18 @@ def place_of(options: "RootOptions", *, only_looks: bool = False) -> Place:
         if place is None or place.ask_if_running("health") is None:
             raise
         return place
+
+
+def running_place(options: "RootOptions") -> Place | None:
+    """Return where a system runs; None where none does, found out without loading settings that nobody made.
+
+    Raises:
+        ConfigurationError: The settings are wrong, and no system runs where one would by default.
+    """
+    if not is_configured(options, os.environ) and not Path(_USUAL_STATE_DIR).is_dir():
+        return None
+    place = place_of(options, only_looks=True)
+    return None if place.ask_if_running("health") is None else place
 
 
 def _usual_place(error: ConfigurationError) -> Place | None:

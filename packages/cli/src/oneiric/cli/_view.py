@@ -18,7 +18,7 @@ from oneiric.core.resolution import Resolver
 if TYPE_CHECKING:
     from oneiric.runtime.settings import LoadedSettings
 
-__all__ = ["DEMO_ORIGIN", "View", "load_demo", "load_extras", "options_of", "view_of"]
+__all__ = ["DEMO_ORIGIN", "View", "is_configured", "load_demo", "load_extras", "options_of", "view_of"]
 
 DEMO_ORIGIN = "oneiric.cli.demo"
 _NAMED_VARIABLES = ("ONEIRIC_CONFIG", "ONEIRIC_PROFILE")
@@ -87,7 +87,7 @@ def view_of(context: typer.Context, *, load_plugins: bool = False, needs_setting
         LoadError: A module of ``--import`` cannot be imported.
     """
     options = options_of(context)
-    is_wanted = needs_settings or _is_configured(options, os.environ)
+    is_wanted = needs_settings or is_configured(options, os.environ)
     loaded = _load_settings(options) if is_wanted else None
     if loaded is None:
         resolver = Resolver()
@@ -125,7 +125,8 @@ def load_demo(resolver: Resolver) -> None:
     resolver.apply(add=read_catalog(catalog, DEMO_ORIGIN))
 
 
-def _is_configured(options: RootOptions, environ: Mapping[str, str]) -> bool:
+def is_configured(options: RootOptions, environ: Mapping[str, str]) -> bool:
+    """Tell whether settings are named or set anywhere, so that they have to be loaded."""
     if options.config is not None or options.profile is not None or any(map(environ.get, _NAMED_VARIABLES)):
         return True
     return any(name.startswith("ONEIRIC_") and "__" in name and not name.startswith(_SECRET_PREFIX) for name in environ)

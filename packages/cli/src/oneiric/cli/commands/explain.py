@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from oneiric.cli._output import Result, Style, printable, table
-from oneiric.cli._questions import domain_of
-from oneiric.cli._view import view_of
+from oneiric.cli._questions import domain_among, domain_of, named
+from oneiric.cli._running import running_place
+from oneiric.cli._view import options_of, view_of
 from oneiric.core.errors import ConfigurationError
 from oneiric.core.resolution import Explanation, WhyNot
 
@@ -26,23 +27,46 @@ def command(  # noqa: PLR0917 - typer's way to declare options
         str | None, typer.Option(metavar="PROVIDER", help="What keeps PROVIDER from winning, and what would change it.")
     ] = None,
     key_option: Annotated[str | None, typer.Option("--key", metavar="KEY", help="The same as the argument.")] = None,
+    offline: Annotated[  # noqa: FBT002 - an option
+        bool, typer.Option("--offline", help="Explain what is configured, also where a system runs.")
+    ] = False,
 ) -> Result:
-    """Explain why a key resolves as it does."""
-    asked = _one_key(key, key_option)
-    view = view_of(context)
-    explanation = view.resolver.explain(
-        domain_of(view.resolver, asked, domain), asked, tenant=tenant, capabilities=capability or ()
-    )
-    document = explanation.as_dict()
+    """Explain why a key resolves as it does, in the running system where there is one."""
+    domain, asked = named(_one_key(key, key_option), domain)
+    capabilities = capability or []
+    found = None if offline else _of_running(context, domain, asked, tenant, capabilities)
+    is_running = found is not None
+    notes: tuple[str, ...] = ()
+    if found is None:
+        view = view_of(context)
+        domain, notes = domain_of(view.resolver, asked, domain), view.notes
+        found = view.resolver.explain(domain, asked, tenant=tenant, capabilities=capabilities)
+    explanation: Explanation = found
+    document = {"running": is_running, **explanation.as_dict()}
     answer = None if why_not is None else explanation.why_not(why_not)
     if answer is not None:
         document["why_not"] = answer.as_dict()
     return Result(
         document=document,
-        text=lambda style: (*explanation_text(explanation, style), *_why_not_text(answer)),
-        notes=view.notes,
+        text=lambda style: (
+            *explanation_text(explanation, style, is_running=is_running),
+            *_why_not_text(answer),
+        ),
+        notes=notes,
         exit_code=0,
     )
+
+
+def _of_running(
+    context: typer.Context, domain: str | None, key: str, tenant: str | None, capabilities: list[str]
+) -> Explanation | None:
+    place = running_place(options_of(context))
+    if place is None:
+        return None
+    if domain is None:
+        listed = place.ask("components", shadowed=False)["keys"]
+        domain = domain_among(((each["domain"], each["key"]) for each in listed), key)
+    return Explanation.from_dict(place.ask("explain", domain=domain, key=key, tenant=tenant, capabilities=capabilities))
 
 
 def _one_key(argument: str | None, option: str | None) -> str:
@@ -54,13 +78,15 @@ def _one_key(argument: str | None, option: str | None) -> str:
     return key
 
 
-def explanation_text(explanation: Explanation, style: Style) -> Iterator[str]:
-    """Yield an explanation for people: the sentence, the ranking, what is set aside."""
+def explanation_text(explanation: Explanation, style: Style, *, is_running: bool = False) -> Iterator[str]:
+    """Yield an explanation for people: the sentence, what serves, the ranking, what is set aside."""
     whose = f" (tenant {explanation.tenant})" if explanation.tenant else ""
     winner = explanation.selected or "nothing"
     name = f"{explanation.domain}:{explanation.key}{whose}"
     yield f"{style('bold', printable(name))} → {style('green' if explanation.selected else 'red', printable(winner))}"
     yield f"  {printable(explanation.why)}"
+    if is_running:
+        yield f"  serves now: {printable(explanation.active or 'nothing')}"
     if explanation.ordered:
         yield ""
         yield from table(_HEADINGS, [_ranked(row) for row in explanation.ordered], style, "  ")

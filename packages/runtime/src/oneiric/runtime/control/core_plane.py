@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final
 
-from oneiric.core.errors import ResolutionError
+from oneiric.core.errors import LifecycleError, ResolutionError
 from oneiric.core.lifecycle import LifecycleManager, LifecycleStatus
 from oneiric.core.resolution import BUILTIN_DOMAINS, Explanation, JournalEntry, Resolver
 from oneiric.runtime.control import requests as ask
@@ -211,6 +211,8 @@ class CorePlane:
         """
         slot, tenant = (request.domain, request.key), request.tenant
         self.resolver.explain(*slot)
+        if request.provider is None:
+            self._check_own(request.domain, request.key, tenant)
         previous = self.lifecycle.get_status(*slot, tenant=tenant).current_provider
         await self.lifecycle.swap(*slot, request.provider, tenant=tenant, force=request.force, by=request.by)
         status = answer.SlotStatus(**self.lifecycle.get_status(*slot, tenant=tenant).as_dict())
@@ -226,10 +228,24 @@ class CorePlane:
         slot, tenant = (request.domain, request.key), request.tenant
         if not self._statuses(*slot, tenant):
             self.resolver.explain(*slot)
+        self._check_own(request.domain, request.key, tenant)
         await self.lifecycle.retire(*slot, provider=request.provider, tenant=tenant, forget=request.forget)
         return answer.RetireResponse(
             status=answer.SlotStatus(**self.lifecycle.get_status(*slot, tenant=tenant).as_dict())
         )
+
+
+    def _check_own(self, domain: str, key: str, tenant: str | None) -> None:
+        """Refuse what would change the base's instance in the name of a tenant that shares it.
+
+        Raises:
+            LifecycleError: The tenant has no instance of its own.
+        """
+        if tenant is not None and self.lifecycle.get_status(domain, key, tenant=tenant).tenant is None:
+            raise LifecycleError(
+                f"tenant {tenant!r} has no instance of {domain}:{key} of its own; the base one serves it",
+                "a provider, which gives it one; or no tenant, for everybody",
+            )
 
 
 def _component(explanation: Explanation, *, shadowed: bool) -> answer.Component:
