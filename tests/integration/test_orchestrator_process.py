@@ -346,3 +346,19 @@ def test_unhealthy_is_told_by_a_probe(tmp_path: Path) -> None:
         assert (probed["healthy"], probed["results"][0]["health"]) == (False, "unhealthy")
         with pytest.raises(LifecycleError):
             orchestrator.call("swap", domain="service", key="greeter")
+
+
+def test_a_state_directory_that_is_removed_comes_back_and_stays_one_orchestrator_s(running: Orchestrator) -> None:
+    shutil.rmtree(running.state)
+    running.until(lambda: running.call("status")["ready"])
+    done = subprocess.run(
+        [sys.executable, "-m", "oneiric.app", "--config", "settings.yml"],
+        cwd=running.home,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    assert (done.returncode, f"pid {running.process.pid}" in done.stderr) == (1, True)
+    assert running.call("pause", domain="service", key="second")["paused"]
+    assert running.end() == 0

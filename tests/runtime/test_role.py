@@ -1,5 +1,7 @@
 """The orchestrator's role: one holder per state directory, and none left behind by a kill."""
 
+import asyncio
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,3 +58,35 @@ def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be opened"):
         RoleLock(tmp_path).acquire()
     assert not (tmp_path / "elsewhere").exists()
+
+
+async def test_a_role_whose_file_was_removed_is_taken_again(tmp_path: Path) -> None:
+    told = asyncio.Event()
+
+    async def retaken() -> None:
+        told.set()
+
+    state = tmp_path / "state"
+    role = RoleLock(state, retaken=retaken, look_seconds=0.01)
+    await role.start()
+    waiting = asyncio.create_task(role.wait())
+    shutil.rmtree(state)
+    async with asyncio.timeout(5):
+        await told.wait()
+    with pytest.raises(LifecycleError, match="another orchestrator"):
+        RoleLock(state).acquire()
+    waiting.cancel()
+    await asyncio.wait((waiting,))
+    await role.stop()
+
+
+async def test_a_role_that_another_one_took_meanwhile_is_lost(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    role = RoleLock(state, look_seconds=0.01)
+    await role.start()
+    shutil.rmtree(state)
+    second = RoleLock(state)
+    second.acquire()
+    with pytest.raises(LifecycleError, match="another orchestrator"):
+        await role.wait()
+    second.release()

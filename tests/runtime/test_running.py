@@ -209,3 +209,21 @@ async def test_pause_drain_and_rotate_over_the_socket(here: Path, offer: Offer, 
     assert shop.made[-1] is not before
     assert shop.made[-1].settings.password.reveal() == "second-password"
     assert await host.stop() == 0
+
+
+async def test_a_tenant_that_shares_the_base_changes_nothing_for_everybody(here: Path, offer: Offer, shop: Any) -> None:
+    app = App.open(environ={}, overrides={"http.enabled": False, "services.selections.pay": "stripe"}, keep_state=True)
+    app.resolver.register(offer("stripe"))
+    app.resolver.register(offer("adyen"))
+    host = Host(app)
+    await host.until_ready()
+    client = ControlClient(control_socket_path(here / ".oneiric_cache"), timeout_seconds=10)
+    serving = shop.made[-1]
+    for operation in ("swap", "retire"):
+        with pytest.raises(LifecycleError, match="tenant 'acme' has no instance of service:pay of its own"):
+            await asyncio.to_thread(client.call, operation, domain="service", key="pay", tenant="acme")
+    assert not serving.is_closed
+    await asyncio.to_thread(client.call, "swap", domain="service", key="pay", tenant="acme", provider="adyen")
+    await asyncio.to_thread(client.call, "retire", domain="service", key="pay", tenant="acme")
+    assert not serving.is_closed
+    assert await host.stop() == 0

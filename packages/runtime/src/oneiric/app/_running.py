@@ -94,7 +94,7 @@ class RunningSystem:
         self.http, is_first = serving(self, keep_state=keep_state, plane=self._plane)
         before: tuple[str, ...] = ()
         if keep_state:
-            self._orchestrator.add(RoleLock(loaded.settings.state_dir))
+            self._orchestrator.add(RoleLock(loaded.settings.state_dir, retaken=self._role_retaken))
             before = ("role",)
         # HTTP is there before the instances and after them: probes are answered while those start and drain.
         if self.http is not None and is_first:
@@ -163,6 +163,13 @@ class RunningSystem:
         get_logger("oneiric.app").info("ready", parts=len(self.parts()), port=port)
         if self._options.on_ready is not None:
             self._options.on_ready(self)
+
+    async def _role_retaken(self) -> None:
+        from oneiric.runtime.logging import get_logger  # noqa: PLC0415 - loaded by now
+
+        get_logger("oneiric.app").warning("state-directory-was-removed", directory=str(self.loaded.settings.state_dir))
+        if self.http is not None:
+            await self.http.listen_again()
 
     def _reload_by_signal(self) -> None:
         if self.system is not None:

@@ -112,6 +112,11 @@ class ServingPart:
         configure_logging(settings.logging, app=settings.app)  # the first request may come before the application
         getattr(get_logger("oneiric.http"), level)(message, **fields)
 
+    async def listen_again(self) -> None:
+        """Make the control socket anew where it was removed; see `HttpServer.listen_again`."""
+        if self._server is not None:
+            await self._server.listen_again()
+
     async def stop(self) -> None:
         """Stop listening; requests that are being answered end first."""
         if self._stop_observing is not None:

@@ -19,6 +19,7 @@ __all__ = ["PartStatus", "RuntimeOrchestrator"]
 
 type _State = Literal["waiting", "starting", "running", "stopping", "stopped", "failed"]
 
+_BECAUSE: Final = "stopped because of what went wrong in a part: "
 #: How long a part that ignored its deadline is given to react to its cancellation.
 _CANCEL_SECONDS: Final = 0.2
 _DEFAULT_GRACE_SECONDS: Final = 30.0
@@ -186,8 +187,12 @@ class RuntimeOrchestrator:
     def _check(self) -> None:
         broken = [status for status in self.parts() if status.error is not None]
         if broken and not self._forced.is_set():
-            reasons = "; ".join(f"{status.name}: {status.error}" for status in broken)
-            raise LifecycleError(f"stopped because of what went wrong in a part: {reasons}")
+            # A part that is an orchestrator itself has named its part already.
+            reasons = "; ".join(
+                error.removeprefix(_BECAUSE) if error.startswith(_BECAUSE) else f"{name}: {error}"
+                for name, error in ((status.name, status.error or "") for status in broken)
+            )
+            raise LifecycleError(f"{_BECAUSE}{reasons}")
 
     async def _unless_stopped(self, starting: Any) -> bool:
         """Await the start unless a stop is asked for meanwhile; tell whether it was completed."""

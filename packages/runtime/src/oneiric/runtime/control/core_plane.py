@@ -234,7 +234,6 @@ class CorePlane:
             status=answer.SlotStatus(**self.lifecycle.get_status(*slot, tenant=tenant).as_dict())
         )
 
-
     def _check_own(self, domain: str, key: str, tenant: str | None) -> None:
         """Refuse what would change the base's instance in the name of a tenant that shares it.
 

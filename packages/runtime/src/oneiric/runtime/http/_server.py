@@ -92,13 +92,26 @@ class HttpServer:
                 listening = await self._bound()
                 await self._serve(listening, is_local=False)
                 self._port = listening.getsockname()[1]
-            if self._socket_path is not None:
-                control = listen_on_control_socket(self._socket_path)
-                self._control = (self._socket_path, control, self._socket_path.lstat().st_ino)
-                await self._serve(control, is_local=True)
+            await self._listen_locally()
         except BaseException:
             await self.stop()
             raise
+
+    async def listen_again(self) -> None:
+        """Make the control socket anew where somebody removed it; connections that are open stay.
+
+        Raises:
+            ConfigurationError: It cannot be made.
+            LifecycleError: Another process listens on it.
+        """
+        if self._listeners and (self._control is None or not _is_there(*self._control)):
+            await self._listen_locally()
+
+    async def _listen_locally(self) -> None:
+        if self._socket_path is not None:
+            control = listen_on_control_socket(self._socket_path)
+            self._control = (self._socket_path, control, self._socket_path.lstat().st_ino)
+            await self._serve(control, is_local=True)
 
     async def _bound(self) -> socket.socket:
         host, port = self._settings.host, self._settings.port
@@ -216,3 +229,10 @@ def _import_uvicorn() -> None:
 
 def _nobody(_status: int, _reason: str, _address: str) -> None:
     pass
+
+
+def _is_there(path: Path, _listening: socket.socket, inode: int) -> bool:
+    try:
+        return path.lstat().st_ino == inode
+    except OSError:
+        return False
