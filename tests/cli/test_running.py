@@ -239,10 +239,12 @@ def test_a_provider_that_is_not_open_is_no_sign_that_nothing_runs(asked: Any) ->
     assert "'two' is not open" in done.err
 
 
-def test_a_tenant_without_a_slot_of_its_own_shares_the_base_one_and_it_is_said(asked: Any) -> None:
-    done = asked("swap", "greeter", "--tenant", "acme")
+@pytest.mark.parametrize("name", ["swap", "retire"])
+def test_what_everybody_shares_is_not_changed_in_the_name_of_one_tenant(name: str, asked: Any) -> None:
+    done = asked(name, "service:greeter", "--tenant", "acme")
 
-    assert done.err == "note: tenant acme selects nothing of its own here, and shares the base one\n"
+    assert done.code == 1
+    assert "tenant 'acme' has no instance of service:greeter of its own; the base one serves it" in done.err
 
 
 def test_what_the_system_refuses_is_a_usage_error_of_the_command(asked: Any) -> None:

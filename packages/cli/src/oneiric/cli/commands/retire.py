@@ -10,7 +10,6 @@ from oneiric.cli._output import Result, Style, printable
 from oneiric.cli._questions import checked
 from oneiric.cli._running import place_of
 from oneiric.cli._view import options_of
-from oneiric.cli.commands.swap import notes_on_tenant
 
 __all__ = ["command"]
 
@@ -40,9 +39,7 @@ def command(  # noqa: PLR0917 - typer's way to declare options
         "provider": status["current_provider"],
         "status": status,
     }
-    return Result(
-        document=document, text=lambda style: _text(document, style), notes=notes_on_tenant(tenant, status["tenant"])
-    )
+    return Result()
 
 
 def _text(document: dict[str, Any], style: Style) -> Iterator[str]:

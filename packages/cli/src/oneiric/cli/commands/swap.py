@@ -11,7 +11,7 @@ from oneiric.cli._questions import checked
 from oneiric.cli._running import caller, place_of
 from oneiric.cli._view import options_of
 
-__all__ = ["command", "notes_on_tenant"]
+__all__ = ["command"]
 
 
 def command(  # noqa: PLR0917 - typer's way to declare options
@@ -42,16 +42,7 @@ def command(  # noqa: PLR0917 - typer's way to declare options
         "provider": status["current_provider"],
         "status": status,
     }
-    return Result(
-        document=document, text=lambda style: _text(document, style), notes=notes_on_tenant(tenant, status["tenant"])
-    )
-
-
-def notes_on_tenant(asked: str | None, slot: str | None) -> tuple[str, ...]:
-    """Return what is worth knowing where a tenant was named that has no slot of its own."""
-    if asked is None or slot is not None:
-        return ()
-    return (f"tenant {asked} selects nothing of its own here, and shares the base one",)
+    return Result(document=document, text=lambda style: _text(document, style))
 
 
 def _text(document: dict[str, Any], style: Style) -> Iterator[str]:
