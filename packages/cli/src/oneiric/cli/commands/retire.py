@@ -39,7 +39,7 @@ def command(  # noqa: PLR0917 - typer's way to declare options
         "provider": status["current_provider"],
         "status": status,
     }
-    return Result()
+    return Result(document=document, text=lambda style: _text(document, style))
 
 
 def _text(document: dict[str, Any], style: Style) -> Iterator[str]:
