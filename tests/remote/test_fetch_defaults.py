@@ -70,6 +70,18 @@ def test_connecting_is_cut_after_five_seconds() -> None:
     assert 4.99 < seconds < 5.2
 
 
+def test_a_server_is_left_in_peace_when_it_asks_for_more_than_ten_seconds_of_it() -> None:
+    seconds, error = seconds_of("/429", FetchLimits(total_seconds=1e6))
+    assert "answered 429 and asks for 3600 s of peace" in str(error)
+    assert seconds < 1.0
+
+
+def test_peace_that_may_be_waited_for_is_kept() -> None:
+    seconds, error = seconds_of("/429", FetchLimits(total_seconds=1e6, retry_after_cap_seconds=3600.0))
+    assert "answered 429" in str(error)
+    assert 7199.9 < seconds < 7201.0
+
+
 def test_the_rate_owes_nothing_before_the_first_window_is_over() -> None:
     rate = MinimumRate(100, 10.0)
     assert rate.allowance_seconds() == 10.0

@@ -34,6 +34,8 @@ EXPECTED: dict[str, tuple[type[Exception], str, FetchLimits]] = {
     "/gzipbomb": (FetchRefusedError, "content encoding 'gzip'", PATIENT),
     "/headers64k": (FetchRefusedError, "more headers than are read", PATIENT),
     "/manyheaders": (FetchRefusedError, "more headers than are read", PATIENT),
+    "/headers200": (FetchRefusedError, "answered with 202 headers .*: at most 100", PATIENT),
+    "/headers20k": (FetchRefusedError, "answered with 3 headers of 20[0-9]+ bytes: .* of 16384 bytes", PATIENT),
     "/headersforever": (FetchRefusedError, "more headers than are read", PATIENT),
     "/to-http": (FetchStatusError, "302 to 'http://example.org/manifest.json': redirects are not followed", PATIENT),
     "/to-file": (FetchStatusError, "302 to 'file:///etc/passwd'", PATIENT),

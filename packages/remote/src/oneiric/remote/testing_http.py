@@ -126,6 +126,10 @@ _BEHAVIOURS: Final["Mapping[str, _Behaviour]"] = MappingProxyType(
         "/manyheaders": _says(
             _HEAD + b"".join(b"X-%d: y\r\n" % each for each in range(10_000)) + b"Content-Length: 2\r\n\r\n{}"
         ),
+        "/headers200": _says(
+            _HEAD + b"".join(b"X-%d: y\r\n" % each for each in range(200)) + b"Content-Length: 2\r\n\r\n{}"
+        ),
+        "/headers20k": _says(_HEAD + b"X-Large: " + b"x" * 20_000 + b"\r\nContent-Length: 2\r\n\r\n{}"),
         "/headersforever": _repeats(_HEAD, b"X-More: and more\r\n" * 1000),
         "/to-http": _status("302 Found", "Location: http://example.org/manifest.json?token=t0k3n"),
         "/to-file": _status("302 Found", "Location: file:///etc/passwd"),
