@@ -1,7 +1,9 @@
 """The local engine: each node runs when all it depends on is done, on its own, and as often as it is to."""
 
 import asyncio
+import contextlib
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from tests.runtime._workflows import Tasks, engine_of, node, workflow
 
 from oneiric.core.errors import CandidateNotFoundError, CheckpointError, NodeError, RunNotFoundError, WorkflowError
 from oneiric.core.testing import run_driven
-from oneiric.runtime.workflows import NodeCall, WorkflowEngine, current_call
+from oneiric.runtime.workflows import NodeCall, WorkflowCheckpointStore, WorkflowEngine, current_call
 
 
 async def test_what_a_node_returns_reaches_those_that_depend_on_it() -> None:
@@ -431,6 +433,43 @@ async def test_runs_are_listed_newest_first_and_enqueued_ones_go_to_the_queue() 
     assert (await port.wait("two")).results == {"a": {"x": 1}}
     with pytest.raises(CheckpointError, match="keeps no checkpoints"):
         await port.resume("one")
+
+
+@pytest.mark.parametrize("how", ["cancel", "close"])
+async def test_a_run_that_is_stopped_before_it_began_has_ended(how: str, tmp_path: Path) -> None:
+    for checkpoints in (None, WorkflowCheckpointStore(tmp_path / "s.sqlite")):
+        async with contextlib.AsyncExitStack() as stack:
+            if checkpoints is not None:
+                await stack.enter_async_context(checkpoints)
+            tasks = Tasks()
+            engine = engine_of(tasks, workflow(node("a")), checkpoints=checkpoints)
+            await engine.start("w", run_id="r")
+            await (engine.cancel("r") if how == "cancel" else engine.aclose())
+            assert (await engine.inspect("r")).status == ("cancelled" if how == "cancel" else "interrupted")
+            assert tasks.nodes == []
+
+
+async def test_fifty_deliveries_of_one_run_at_once_run_it_once(tmp_path: Path) -> None:
+    tasks = Tasks(slow=lambda _: asyncio.sleep(0.01))
+    spec = workflow(node("a", task="slow"), node("b", "a"))
+    path = tmp_path / "s.sqlite"
+    async with WorkflowCheckpointStore(path) as one, WorkflowCheckpointStore(path) as two:
+        engines = [engine_of(tasks, spec, checkpoints=store) for store in (one, one, two)]
+        engines.append(engine_of(tasks, spec))
+        for engine, runs in ((engines[-1], 1), *((each, 2) for each in engines)):
+            deliveries = (engine.start("w", {"x": 1}, run_id="r") for _ in range(50))
+            infos = await asyncio.gather(*deliveries, return_exceptions=True)
+            assert {getattr(info, "run_id", None) for info in infos} == {"r"}
+            await engine.wait("r")
+            assert tasks.nodes == ["a", "b"] * runs
+        tasks.calls.clear()
+        crowd = (engine.start("w", {"x": 1}, run_id="q") for _ in range(20) for engine in engines[:3])
+        for answer in await asyncio.gather(*crowd, return_exceptions=True):
+            assert not isinstance(answer, BaseException) or getattr(answer, "kind", "") == "held"
+        for engine in engines[:3]:
+            with contextlib.suppress(CheckpointError):  # only one of them runs it
+                await engine.wait("q")
+        assert tasks.nodes == ["a", "b"]
 
 
 async def test_what_does_not_exist_is_told() -> None:

@@ -90,6 +90,7 @@ class WorkflowCheckpointStore:
         )
         self._is_strict = durability == "strict"
         self._journals: dict[str, StoreJournal] = {}
+        self._claiming: set[str] = set()
         self._clocks = Clocks(
             claimant=Claimant.here(),
             boot=boot_id(),
@@ -197,12 +198,16 @@ class WorkflowCheckpointStore:
         return await self._claim(run_id, lambda database: reopen(database, run_id, specs, self._clocks, choice))
 
     async def _claim(self, run_id: str, work: Callable[[Database], Claim | None]) -> Opening | RunInfo:
-        if run_id in self._journals:
+        if run_id in self._journals or run_id in self._claiming:
             raise CheckpointError(f"run {run_id!r} is being run here", "wait for its end", "held")
+        # A lease of our own that nobody works under can be claimed again: only one may try at a time.
+        self._claiming.add(run_id)
         try:
             claim = await self._store.write(work)
         except StoreError as error:
             raise unkept(run_id, error) from error
+        finally:
+            self._claiming.discard(run_id)
         if claim is None:
             return await self.inspect(run_id)
         journal = StoreJournal(

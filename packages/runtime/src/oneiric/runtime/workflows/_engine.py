@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self
@@ -12,7 +12,7 @@ from oneiric.core.errors import CandidateNotFoundError, CheckpointError, Workflo
 from oneiric.runtime._telemetry_records import WorkflowRecord
 from oneiric.runtime.workflows._calls import NodeCall
 from oneiric.runtime.workflows._execution import Execution, Surroundings, nobody
-from oneiric.runtime.workflows._ledger import Ledger, MemoryLedger, Opening, Wanted
+from oneiric.runtime.workflows._ledger import Closing, Ledger, MemoryLedger, Opening, Wanted
 from oneiric.runtime.workflows._ports import OnChange, TaskRunner, WorkflowQueue
 from oneiric.runtime.workflows._results import RunInfo, RunResult
 from oneiric.runtime.workflows._spec import WorkflowSpec
@@ -65,6 +65,8 @@ class LocalWorkflowEngine:
         self._live: dict[str, tuple[Execution, asyncio.Task[None]]] = {}
         #: The last runs that ended, for those who wait for them later.
         self._ended: dict[str, Execution] = {}
+        #: Runs that are being opened.
+        self._opening: dict[str, asyncio.Event] = {}
         self._is_closed = False
 
     async def __aenter__(self) -> Self:
@@ -193,10 +195,9 @@ class LocalWorkflowEngine:
             RunNotFoundError: There is no such run.
             CheckpointError: Somebody runs it, its definition has changed, or nothing is kept of it.
         """
-        if run_id in self._live:
+        if run_id in self._live or run_id in self._opening:
             raise CheckpointError(f"run {run_id!r} is being run", "wait for its end", "held")
-        opening = await self._ledger.reopen(run_id, self._workflows, on_change, from_node)
-        return opening if isinstance(opening, RunInfo) else self._launch(opening)
+        return await self._opened(run_id, self._ledger.reopen(run_id, self._workflows, on_change, from_node))
 
     async def cancel(self, run_id: str, *, node: str | None = None) -> RunInfo:
         """Cancel a run and wait until all its nodes have heeded it; or one node of it, which then fails.
@@ -248,21 +249,38 @@ class LocalWorkflowEngine:
         return spec
 
     async def _start(self, wanted: Wanted) -> RunInfo:
+        while (opening := self._opening.get(wanted.run_id)) is not None:
+            await opening.wait()
         live = self._live.get(wanted.run_id)
         if live is not None:
             running = live[0].opening.wanted
             if (running.spec.key, running.context) != (wanted.spec.key, wanted.context):
                 raise CheckpointError(f"run {wanted.run_id!r} is another one", "another run id", "state")
             return live[0].opening.info()
-        opening = await self._ledger.begin(wanted)
-        return opening if isinstance(opening, RunInfo) else self._launch(opening)
+        return await self._opened(wanted.run_id, self._ledger.begin(wanted))
+
+    async def _opened(self, run_id: str, opened: Coroutine[Any, Any, Opening | RunInfo]) -> RunInfo:
+        """Open a run and run it; whoever asks for it meanwhile waits for that."""
+        over = self._opening[run_id] = asyncio.Event()
+        try:
+            opening = await opened
+            if isinstance(opening, RunInfo):
+                return opening
+            if self._is_closed:
+                now = self._around.clock()
+                await self._ledger.close(opening, Closing(status="interrupted", ended_at=now))
+                raise CheckpointError(f"run {run_id!r} does not begin: the engine is closed", None, "state")
+            return self._launch(opening)
+        finally:
+            del self._opening[run_id]
+            over.set()
 
     def _launch(self, opening: Opening) -> RunInfo:
         run_id = opening.wanted.run_id
-        if self._is_closed or run_id in self._live:
-            raise CheckpointError(f"run {run_id!r} cannot begin: the engine is closed or runs it", None, "held")
         execution = Execution(opening, self._around)
-        task = asyncio.create_task(execution.run(), name=f"oneiric-workflow:{run_id}")
+        # Begun at once, so that whoever cancels it meets a run that writes down how it ended.
+        loop = asyncio.get_running_loop()
+        task = asyncio.Task(execution.run(), loop=loop, name=f"oneiric-workflow:{run_id}", eager_start=True)
         self._live[run_id] = (execution, task)
         task.add_done_callback(lambda _: self._over(run_id, execution))
         return opening.info()

@@ -105,6 +105,7 @@ class Execution:
     async def _ended(self) -> RunStatus:
         """Run the nodes and return how that ended."""
         try:
+            await asyncio.sleep(0)  # nothing has happened yet when whoever began the run goes on
             scheduler = self._scheduler = self._schedule()
             if self.opening.undoing is None:
                 await scheduler.run()
