@@ -188,6 +188,15 @@ async def test_a_certificate_that_does_not_prove_the_name_is_refused_and_nothing
     assert server.requests == []
 
 
+async def test_by_default_the_authorities_of_the_system_decide(authority: trustme.CA) -> None:
+    async with MisbehavingServer(serving(authority.issue_cert(NAME))) as server:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # the server's own complaint
+        client = SafeFetcher(policy(server, "127.0.0.0/8"), PATIENT, lookup=Names(["127.0.0.1"]))
+        with pytest.raises(FetchRefusedError, match="does not prove the name"):
+            await client.fetch(server.url("/m.json", NAME))
+    assert server.requests == []
+
+
 async def test_a_context_that_does_not_verify_is_a_configuration_error() -> None:
     blind = ssl.create_default_context()
     blind.check_hostname = False
