@@ -12,7 +12,7 @@ import structlog
 
 from oneiric.app import App, OrchestrateOptions, PlannedPart, RunningSystem
 from oneiric.core import Secret
-from oneiric.core.errors import AuthenticationError, LifecycleError, OneiricError
+from oneiric.core.errors import AuthenticationError, ConfigurationError, LifecycleError, OneiricError
 from oneiric.core.resolution import Candidate
 from oneiric.runtime.control import ControlClient, HmacSigner, control_socket_path
 
@@ -226,4 +226,26 @@ async def test_a_tenant_that_shares_the_base_changes_nothing_for_everybody(here:
     await asyncio.to_thread(client.call, "swap", domain="service", key="pay", tenant="acme", provider="adyen")
     await asyncio.to_thread(client.call, "retire", domain="service", key="pay", tenant="acme")
     assert not serving.is_closed
+    assert await host.stop() == 0
+
+
+async def test_what_goes_wrong_when_it_is_ready_ends_the_process(here: Path) -> None:
+    def fail(running: RunningSystem) -> None:
+        raise ValueError("the host is not ready")
+
+    app = App.open(environ={}, overrides=FREE)
+    with pytest.raises(ValueError, match="the host is not ready"):
+        await app.run_forever(OrchestrateOptions(handle_signals=False, on_ready=fail))
+
+
+async def test_a_pause_that_would_be_over_is_refused(here: Path, offer: Offer, shop: Any) -> None:
+    app = App.open(environ={}, overrides={"http.enabled": False}, keep_state=True)
+    app.resolver.register(offer("stripe"))
+    host = Host(app)
+    await host.until_ready()
+    client = ControlClient(control_socket_path(here / ".oneiric_cache"), timeout_seconds=10)
+    for operation in ("pause", "drain"):
+        with pytest.raises(ConfigurationError, match="in the past"):
+            await asyncio.to_thread(client.call, operation, domain="service", key="pay", until=1.0)
+    assert app.services.should_accept_work("pay")
     assert await host.stop() == 0

@@ -99,6 +99,7 @@ class AppPlane(CorePlane):
             StoreError: It could not be stored; nothing changed.
         """
         bridge = self._bridge(request)
+        _check_until(request.until)
         state = await bridge.set_paused(
             request.key, True, note=request.note, owner=request.owner or request.by, until=request.until
         )
@@ -112,6 +113,7 @@ class AppPlane(CorePlane):
             StoreError: It could not be stored; nothing changed.
         """
         bridge = self._bridge(request)
+        _check_until(request.until)
         state = await bridge.set_draining(
             request.key, True, note=request.note, owner=request.owner or request.by, until=request.until
         )
@@ -212,6 +214,16 @@ class AppPlane(CorePlane):
         if self._supervisor is None:
             return answer.SupervisorInfoResponse(enabled=False)
         return answer.SupervisorInfoResponse(enabled=True, **self._supervisor.info().as_dict())
+
+
+def _check_until(until: float | None) -> None:
+    """Refuse an end that is over: the state would be said to hold, and would not.
+
+    Raises:
+        ConfigurationError: It is in the past.
+    """
+    if until is not None and until <= time.time():
+        raise ConfigurationError("the time it is to end at is in the past", "a later one, or none")
 
 
 def _state(bridge: DomainBridge, key: str, state: DomainActivity) -> dict[str, Any]:

@@ -153,7 +153,10 @@ class RunningSystem:
             await self._orchestrator.run()
         finally:
             announced.cancel()
+            await asyncio.wait((announced,))
             self.remaining_seconds = self._orchestrator.remaining_seconds
+        if not announced.cancelled():
+            announced.result()
 
     async def _announce(self) -> None:
         await self._orchestrator.became_ready.wait()
@@ -161,8 +164,12 @@ class RunningSystem:
 
         port = self.http.port if self.http is not None and self.loaded.settings.http.enabled else None
         get_logger("oneiric.app").info("ready", parts=len(self.parts()), port=port)
-        if self._options.on_ready is not None:
-            self._options.on_ready(self)
+        try:
+            if self._options.on_ready is not None:
+                self._options.on_ready(self)
+        except Exception:
+            self.stop()  # `_run` raises it
+            raise
 
     async def _role_retaken(self) -> None:
         from oneiric.runtime.logging import get_logger  # noqa: PLC0415 - loaded by now

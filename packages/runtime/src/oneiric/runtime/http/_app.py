@@ -247,7 +247,8 @@ class ControlApp:
         if scope["state"].get(REPORTED):
             return
         is_probe = scope["path"] in _PROBES and status is not None and status < 400
-        level = "debug" if is_probe else "error" if status is None or status >= 500 else "info"
+        is_fault = status is None or (status >= 500 and status != 503)  # 503 is said on purpose
+        level = "debug" if is_probe else "error" if is_fault else "info"
         # As it was sent, percent-encoded: a line break in a path stays %0A.
         path = bytes(scope.get("raw_path") or scope["path"].encode()).decode("latin-1")[:200]
         identity = scope["state"].get(IDENTITY)
