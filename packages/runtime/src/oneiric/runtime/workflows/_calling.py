@@ -38,7 +38,8 @@ class Caller:
         """Call a task once."""
         current.set(call)
         try:
-            return await self._run(step.task, payload, call)
+            # The call keeps the payload as it was: its key must not depend on what the task does to its own.
+            return await self._run(step.task, payload if payload is None else fresh(payload), call)
         except SystemExit as error:
             raise _Exited(f"SystemExit: {error}") from error
 
