@@ -186,7 +186,7 @@ async def test_what_nodes_see_is_what_would_be_read_back(path: Path) -> None:
         ({"x": {1, 2}}, "set is not JSON serializable"),
         (b"bytes", "bytes is not JSON serializable"),
     ],
-    ids=repr,
+    ids=["object", "key", "key-inside", "nan", "set", "bytes"],
 )
 async def test_a_result_that_is_no_plain_data_is_refused_with_its_node(path: Path, value: Any, sentence: str) -> None:
     spec = workflow(node("a", task="make"))
