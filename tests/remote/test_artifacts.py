@@ -629,7 +629,7 @@ def test_t22_what_is_imported_is_what_was_verified_however_the_file_changes_mean
 
     racer = threading.Thread(target=race)
     racer.start()
-    seen = set()
+    seen: set[str] = set()
     try:
         for attempt in range(100_000):
             if attempt >= 300 and seen:
