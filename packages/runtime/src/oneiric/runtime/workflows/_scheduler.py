@@ -14,9 +14,9 @@ from functools import partial
 from time import perf_counter
 from typing import Any, Final
 
-from oneiric.core.errors import NodeError, WorkflowError
+from oneiric.core.errors import WorkflowError
 from oneiric.runtime.events._filters import ABSENT
-from oneiric.runtime.workflows._calling import Caller, reason_of
+from oneiric.runtime.workflows._calling import Caller, failure_of, reason_of
 from oneiric.runtime.workflows._calls import NodeCall
 from oneiric.runtime.workflows._keeping import Ended, Journal
 from oneiric.runtime.workflows._steps import Step, Steps, Unit
@@ -393,8 +393,8 @@ class Scheduler:
         else:
             reason = reason_of(error)
             self.ended.append((unit, started, ended, attempts, reason))
-            if self.error is None:
-                self.error = NodeError(self._workflow, self._run_id, unit.key, reason, attempts)
-                self.error.__cause__ = error
+            self.error = self.error or failure_of(
+                error, NodeCall(self._workflow, self._run_id, unit.key, None), attempts
+            )
         self.is_stopping = True
         self._wake()
