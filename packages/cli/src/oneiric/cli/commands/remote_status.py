@@ -1,0 +1,89 @@
+"""``oneiric remote-status``: how remote delivery stands; of the running system, else as it was last written."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import typer
+
+from oneiric.cli._output import Result, Style, printable
+from oneiric.cli._running import Place, place_of
+from oneiric.cli._view import options_of
+from oneiric.core.errors import StoreError
+
+__all__ = ["command"]
+
+_STALE = 3
+_FILE = "remote_status.json"
+
+
+def command(context: typer.Context) -> Result:
+    """Show how remote delivery stands."""
+    place = place_of(options_of(context))
+    answer = place.ask_if_running("status")
+    status = _stored(place) if answer is None else answer["remote"]
+    settings = place.loaded.settings.remote
+    document = {
+        "running": answer is not None,
+        "cache_dir": str(place.state_dir),
+        "manifest_url": settings.manifest_url,
+        "enabled": settings.enabled,
+        "status": status,
+    }
+    is_stale = status is not None and bool(status.get("stale"))
+    return Result(document=document, text=lambda style: _text(document, style), exit_code=_STALE if is_stale else 0)
+
+
+def _stored(place: Place) -> dict[str, Any] | None:
+    from oneiric.core.snapshot import read_json  # noqa: PLC0415 - only where nothing runs
+
+    path = place.state_dir / _FILE
+    try:
+        found = read_json(path)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}", "the next sync writes it anew") from error
+    return _as_of_now(found) if isinstance(found, dict) else None
+
+
+def _as_of_now(status: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored status with what has expired since it was written."""
+    trust, about = status.get("trust") or {}, status.get("manifest") or {}
+    expiries = {
+        "the manifest": about.get("expires"),
+        "what says what is current": trust.get("freshness_expires"),
+        "the root": trust.get("root_expires"),
+    }
+    now = datetime.now(UTC)
+    reasons = [f"{name} expired at {at}" for name, at in expiries.items() if at and datetime.fromisoformat(at) <= now]
+    return {**status, "stale": bool(reasons), "stale_reasons": reasons}
+
+
+def _text(document: dict[str, Any], style: Style) -> Iterator[str]:
+    status = document["status"]
+    yield f"{style('bold', 'manifest')}   {printable(document['manifest_url'] or 'none is configured')}"
+    yield f"running    {'yes' if document['running'] else 'no'}; state in {printable(document['cache_dir'])}"
+    if status is None:
+        yield "synced     never"
+        return
+    about = status["manifest"]
+    if about is not None:
+        state = "in force" if about["applied"] else "stored, applied at the next start"
+        version = "" if about["version"] is None else f" version {about['version']}"
+        yield f"{state:<10} {printable(about['product'] or about['source'])}{version}, {about['signature']}"
+        yield f"           sha256 {about['digest']}"
+        yield from (f"           signed by {key_id}" for key_id in about["signed_by"])
+        if about["signature"] == "unsigned":
+            yield style("yellow", "           UNSIGNED: nobody signed it, and nothing of it was verified")
+    yield f"succeeded  {status['last_success_at'] or 'never'}"
+    yield f"failed     {status['last_failure_at'] or 'never'}, {status['consecutive_failures']} in a row"
+    budget, took = status["latency_budget_ms"], status["last_duration_ms"]
+    if took is not None:
+        yield f"took       {took:.0f} ms" + (f" of {budget:.0f} ms" if budget else "")
+    if status["last_refusal"] is not None:
+        refusal = status["last_refusal"]
+        yield style("red", f"refused    {printable(refusal['error'])} at {refusal['at']}, while: {refusal['step']}")
+        yield f"           {printable(refusal['reason'])}"
+    for reason in status["stale_reasons"]:
+        yield style("red", f"STALE      {printable(reason)}")
+    for problem in status["problems"]:
+        yield style("yellow", f"problem    {printable(problem)}")
