@@ -11,6 +11,7 @@ from oneiric.core.errors import ConfigurationError, PausedError, StoreError
 from oneiric.core.testing import DrivenClock, run_driven
 from oneiric.runtime.retry import RetryPolicy
 from oneiric.runtime.scheduler import SCHEDULES_FILE, Schedule, Scheduler, ScheduleStore
+from oneiric.runtime.scheduler._table import Claim, Lease, decide, finish, release, renew, take_over
 
 #: Thursday, 1 January 2026, midnight UTC.
 EPOCH = 1_767_225_600.0
@@ -383,5 +384,72 @@ def test_a_target_cannot_change_the_payload_of_the_next_slot() -> None:
         await for_seconds(scheduler, 121)
         assert seen == [[1], [1]]
         await scheduler.stop()
+
+    driven(scenario)
+
+
+def test_who_lost_a_slot_can_neither_keep_nor_settle_nor_give_it_back() -> None:
+    async def scenario(world: World) -> None:
+        await world.add(at=EPOCH + 10)
+        schedule = (await world.store.get("s")).schedule
+        slot = schedule.slot_at(EPOCH + 10)
+        write = world.store.store.write
+
+        def lease(now: float) -> Lease:
+            return Lease(owner="o", boot="b", now=now, until=now + 30)
+
+        decided = await write(
+            lambda database: decide(database, schedule, slot, lease(0), now=EPOCH, refused=None, settles=True)
+        )
+        assert decided == ("running", 1)
+        assert await write(lambda database: take_over(database, schedule, slot, lease(29), EPOCH)) == ("taken", 0)
+        assert await write(lambda database: take_over(database, schedule, slot, lease(31), EPOCH)) == ("running", 2)
+        first, second = (Claim(schedule=schedule, slot=slot, attempt=attempt) for attempt in (1, 2))
+        assert not await write(lambda database: renew(database, first, lease(40)))
+        assert not await write(lambda database: finish(database, first, "done", None, EPOCH))
+        await write(lambda database: release(database, first))
+        assert await write(lambda database: take_over(database, schedule, slot, lease(40), EPOCH)) == ("taken", 0)
+        assert await write(lambda database: renew(database, second, lease(40)))
+        assert await write(lambda database: finish(database, second, "done", None, EPOCH))
+
+    driven(scenario)
+
+
+def test_a_firing_whose_slot_somebody_else_took_is_cancelled() -> None:
+    async def scenario(world: World) -> None:
+        world.port.seconds = 1000
+        await world.add(at=EPOCH + 10)
+        scheduler = world.scheduler(lease_seconds=30)
+        await for_seconds(scheduler, 11)
+        assert world.port.active == 1
+        await world.store.store.write(lambda database: database.execute("UPDATE slots SET attempt = 2"))
+        await asyncio.sleep(11)
+        assert (world.port.active, scheduler.firing) == (0, 0)
+        assert await world.outcomes() == [(10, "running")]
+        await scheduler.stop()
+
+    driven(scenario)
+
+
+def test_what_kills_every_process_that_fires_it_is_not_fired_for_ever() -> None:
+    async def scenario(world: World) -> None:
+        await world.add(at=EPOCH + 10)
+        schedule = (await world.store.get("s")).schedule
+        slot = schedule.slot_at(EPOCH + 10)
+        now = 0.0
+        states = []
+        for number in range(7):
+            now += 31
+            taken = Lease(owner=f"o{number}", boot="b", now=now, until=now + 30)
+            work = (
+                (lambda database, by=taken: take_over(database, schedule, slot, by, EPOCH))
+                if number
+                else (lambda database, by=taken: decide(
+                    database, schedule, slot, by, now=EPOCH, refused=None, settles=True
+                ))
+            )  # fmt: skip
+            states.append(await world.store.store.write(work))
+        assert states[:5] == [("running", attempt) for attempt in range(1, 6)]
+        assert states[5:] == [("failed", 5), ("taken", 0)]
 
     driven(scenario)
