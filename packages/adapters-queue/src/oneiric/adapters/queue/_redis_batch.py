@@ -1,6 +1,7 @@
 """Calls that are made together travel together: what many small requests to a server cost is mostly the journey."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
@@ -16,49 +17,47 @@ class _Request(NamedTuple):
 
 
 class Batch:
-    """Collect the requests of one turn of the event loop and send them as one.
+    """Send a request at once when none is on its way; those asked meanwhile travel together, next.
 
     Args:
         send: Sends several requests and returns their answers, in order.
     """
 
-    __slots__ = ("_collecting", "_send", "_waiting", "journeys")
+    __slots__ = ("_is_busy", "_send", "_waiting", "journeys")
 
     def __init__(self, send: Callable[[list[Any]], Awaitable[list[Any]]]) -> None:
         self._send = send
-        self._waiting: list[_Request] = []
-        self._collecting = False
+        self._waiting: deque[_Request] = deque()
+        self._is_busy = False
         #: Those on their way.
         self.journeys: set[asyncio.Task[None]] = set()
 
     async def ask(self, what: Any) -> Any:
-        """Send a request, with those asked in the same turn, and return its answer.
+        """Send a request and return its answer.
 
         Raises:
             Exception: What sending raised; each caller is given an exception of its own.
         """
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Request(what, answer))
-        if not self._collecting:
-            self._collecting = True
-            try:
-                await asyncio.sleep(0)
-            finally:
-                self._collecting = False
-                waiting, self._waiting = self._waiting, []
-                alone = len(waiting) == 1
-                if not alone:
-                    self._depart(waiting)
-            if alone:
-                return (await self._send([what]))[0]
-        return await answer
+        if self._is_busy:
+            answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            self._waiting.append(_Request(what, answer))
+            return await answer
+        self._is_busy = True
+        try:
+            return (await self._send([what]))[0]
+        finally:
+            self._depart()
 
-    def _depart(self, waiting: list[_Request]) -> None:
-        # In tasks of their own: a caller that is cancelled takes nobody with it.
-        for first in range(0, len(waiting), _MOST):
-            journey = asyncio.ensure_future(self._travel(waiting[first : first + _MOST]))
-            self.journeys.add(journey)
-            journey.add_done_callback(self.journeys.discard)
+    def _depart(self, _arrived: object = None) -> None:
+        """Send those that wait, in a task of their own: a caller that is cancelled takes nobody with it."""
+        if not self._waiting:
+            self._is_busy = False
+            return
+        requests = [self._waiting.popleft() for _ in range(min(_MOST, len(self._waiting)))]
+        journey = asyncio.ensure_future(self._travel(requests))
+        self.journeys.add(journey)
+        journey.add_done_callback(self.journeys.discard)
+        journey.add_done_callback(self._depart)
 
     async def _travel(self, requests: list[_Request]) -> None:
         requests = [request for request in requests if not request.answer.cancelled()]

@@ -239,7 +239,8 @@ class RedisStreamsQueueAdapter:
         return entries, last, due_ms
 
     def _own[T](self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        task = asyncio.ensure_future(work)
+        # Begun at once, not in the next turn of the loop: this is on the way of every receive.
+        task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
         self._owned.add(task)
         task.add_done_callback(self._disown)
         return task
