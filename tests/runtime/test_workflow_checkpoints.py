@@ -544,6 +544,21 @@ async def test_a_damaged_store_is_set_aside_and_a_run_in_it_is_told_as_lost(path
             await engine.resume("r")
 
 
+@pytest.mark.parametrize("table", ["workflow_execution_nodes SET result", "workflow_executions SET context"])
+async def test_a_value_that_was_damaged_is_told_and_never_taken_for_a_result(path: Path, table: str) -> None:
+    tasks = fail_once(Tasks())
+    async with WorkflowCheckpointStore(path) as store:
+        await failed(engine_of(tasks, CHAIN, checkpoints=store))
+        tasks.calls.clear()
+        await store._store.write(lambda database: database.execute(f"UPDATE {table} = '{{\"n'"))
+        engine = engine_of(tasks, CHAIN, checkpoints=store)
+        for awaitable in (engine.resume("r"), engine.inspect("r")):
+            with pytest.raises(CheckpointError, match="is damaged in the store") as caught:
+                await awaitable
+            assert caught.value.kind == "store"
+        assert tasks.nodes == []
+
+
 async def test_a_store_that_is_gone_under_a_run_stops_it(path: Path, hung: Any) -> None:
     tasks, started, gate = hung()
     async with WorkflowCheckpointStore(path) as store:

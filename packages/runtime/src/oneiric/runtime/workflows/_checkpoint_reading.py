@@ -1,10 +1,9 @@
 """Reading checkpoints: runs as they are told to people and programs."""
 
-import json
 from typing import Any, cast
 
 from oneiric.runtime._store_database import Database
-from oneiric.runtime.workflows._checkpoint_table import Row, the_row
+from oneiric.runtime.workflows._checkpoint_table import Row, parsed, the_row
 from oneiric.runtime.workflows._claims import Clocks, is_held
 from oneiric.runtime.workflows._results import NodeInfo, NodeStatus, RunInfo, RunStatus
 
@@ -53,8 +52,8 @@ def _info(row: Row, clocks: Clocks, nodes: tuple[NodeInfo, ...] = ()) -> RunInfo
         definition=row.definition,
         parent=row.parent,
         owner=None if owner is None else owner.told(),
-        context=json.loads(row.context),
-        output=None if row.output is None else json.loads(row.output),
+        context=parsed(row.context, f"the context of run {row.run_id!r}"),
+        output=None if row.output is None else parsed(row.output, f"the output of run {row.run_id!r}"),
         nodes=nodes,
     )
 
@@ -69,5 +68,5 @@ def _node(node: str, status: str, attempts: int, started: float | None, ended: f
         ended_at=ended,
         error=error,
         idempotency_key=key,
-        result=None if result is None else json.loads(result),
+        result=None if result is None else parsed(result, f"the result of node {node!r}"),
     )

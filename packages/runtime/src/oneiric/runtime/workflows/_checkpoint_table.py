@@ -23,6 +23,7 @@ __all__ = [
     "insert_run",
     "keep_definition",
     "keep_nodes",
+    "parsed",
     "stored_spec",
     "take",
     "the_row",
@@ -120,6 +121,20 @@ def the_row(database: Database, run_id: str) -> Row:
     return row
 
 
+def parsed(text: str, what: str) -> Any:
+    """Return kept JSON as what it is.
+
+    Raises:
+        CheckpointError: It was damaged in a way that no check of SQLite's sees.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{what} is damaged in the store: {error}", "resume from a node before it", "store"
+        ) from error
+
+
 def insert_run(database: Database, row: Row) -> None:
     """Write a new run down."""
     marks = ", ".join(f":{name}" for name in _COLUMNS)
@@ -146,7 +161,7 @@ def stored_spec(database: Database, digest: str) -> WorkflowSpec:
     found = database.execute("SELECT workflow_key, spec FROM workflow_definitions WHERE digest = ?", (digest,))
     if not found:
         raise CheckpointError(f"the definition {digest[:12]} is not in the store", "on_change='current'", "changed")
-    return WorkflowSpec.from_mapping(str(found[0][0]), json.loads(found[0][1]))
+    return WorkflowSpec.from_mapping(str(found[0][0]), parsed(found[0][1], f"the definition {digest[:12]}"))
 
 
 def take(database: Database, run_id: str, lease: Mapping[str, Any]) -> int:

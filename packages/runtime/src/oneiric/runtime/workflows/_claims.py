@@ -12,6 +12,7 @@ from oneiric.runtime.workflows._checkpoint_table import (
     Row,
     insert_run,
     keep_definition,
+    parsed,
     stored_spec,
     take,
     the_row,
@@ -179,11 +180,10 @@ def _go_on(
         spec = _chosen(database, row, spec, "current" if row.status == "queued" else on_change)
     if from_node is not None and from_node not in {node.id for node in spec.nodes}:
         raise CheckpointError(f"workflow {spec.key!r} has no node {from_node!r}", None, "state")
-    generations = json.loads(row.generations)
+    generations = parsed(row.generations, f"run {row.run_id!r}")
     _forget(database, row, spec, from_node, generations)
-    wanted = Wanted(
-        run_id=row.run_id, spec=spec, context=json.loads(row.context), parent=row.parent, on_change=on_change
-    )
+    context = parsed(row.context, f"the context of run {row.run_id!r}")
+    wanted = Wanted(run_id=row.run_id, spec=spec, context=context, parent=row.parent, on_change=on_change)
     return _claimed(database, row, wanted, clocks, generations)
 
 
@@ -261,7 +261,10 @@ def _claimed(database: Database, row: Row, wanted: Wanted, clocks: Clocks, gener
         token=token,
         until=until,
         started_at=after.started_at or now,
-        committed={str(key): json.loads(result) if result else None for key, result, _ in kept},
+        committed={
+            str(key): parsed(result, f"the result of node {key!r} of run {row.run_id!r}") if result else None
+            for key, result, _ in kept
+        },
         generations=generations,
         place=max((int(place) for *_, place in kept), default=0),
         undoing=after.undoing,
