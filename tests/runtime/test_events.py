@@ -574,3 +574,13 @@ async def test_a_handler_that_runs_at_once_runs_in_a_task_of_its_name() -> None:
         EventHandler(name="a", call=note), EventHandler(name="b", call=note), fanout="concurrent"
     ).dispatch(event())
     assert names == ["a", "b"]
+
+
+async def test_what_an_event_concerns_is_worked_out_once_for_its_topic_also_where_filters_choose() -> None:
+    ledger = Ledger()
+    events = dispatcher(ledger.handler("a", filters=(EventFilter(path="region", equals="eu"),)), ledger.handler("b"))
+    await events.dispatch(event(payload={"region": "eu"}))
+    known = events._plans["orders.created"]
+    await events.dispatch(event(payload={"region": "us"}))
+    assert events._plans["orders.created"] is known
+    assert ledger.seen == ["a", "b", "b"]

@@ -351,6 +351,22 @@ def test_stopping_takes_nothing_new_and_finishes_what_runs() -> None:
     assert worker.info().state == "stopped"
 
 
+def test_what_arrives_while_it_stops_is_given_back_without_being_started() -> None:
+    class Late(Queue):
+        async def receive(self, *, max_messages: int = 1, wait_seconds: float = 0.0) -> list[Message]:
+            try:
+                await asyncio.sleep(wait_seconds)
+            except asyncio.CancelledError:  # they were on their way
+                return await super().receive(max_messages=max_messages)
+            return []
+
+    queue, work = Late(task_message("t"), task_message("t")), Work()
+    worker = run(queue, work, seconds=5.5)
+    assert work.calls == []
+    assert queue.settled == [("back", "m0"), ("back", "m1")]
+    assert worker.info().given_back == 2
+
+
 def test_what_does_not_finish_within_the_grace_period_is_given_back_uncounted() -> None:
     queue = Queue(task_message("t"), task_message("u"))
     worker = run(queue, Work(t=lasting(1000), u=lasting(6)), seconds=5, grace_seconds=2)

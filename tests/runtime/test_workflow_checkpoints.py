@@ -186,7 +186,7 @@ async def test_what_nodes_see_is_what_would_be_read_back(path: Path) -> None:
         ({"x": {1, 2}}, "set is not JSON serializable"),
         (b"bytes", "bytes is not JSON serializable"),
     ],
-    ids=repr,
+    ids=["object", "key", "key-inside", "nan", "set", "bytes"],
 )
 async def test_a_result_that_is_no_plain_data_is_refused_with_its_node(path: Path, value: Any, sentence: str) -> None:
     spec = workflow(node("a", task="make"))
@@ -425,6 +425,57 @@ async def test_a_run_that_somebody_runs_is_held_until_the_lease_ends_and_then_th
         info = await two.inspect("r")
         assert (info.status, len(info.nodes)) == ("completed", 3)
         await first.aclose()
+
+
+async def test_who_takes_a_run_over_takes_its_sub_workflows_over_whatever_their_leases_say(
+    path: Path, hung: Any
+) -> None:
+    clock = Clock()
+    one_tasks, started, gate = hung()
+
+    def late(payload: Any) -> Any:
+        clock.ticks += 20  # the sub-workflow begins later, and so does its lease
+        return payload
+
+    inner = workflow(node("x", task="wait"), key="inner")
+    spec = workflow(node("a", task="late"), node("b", "a", workflow="inner"))
+    options: dict[str, Any] = {"lease_seconds": 30, "monotonic": clock.monotonic}
+    async with WorkflowCheckpointStore(path, **options) as one, WorkflowCheckpointStore(path, **options) as two:
+        one_tasks.tasks["late"] = late
+        first = engine_of(one_tasks, spec, inner, checkpoints=one)
+        await first.start("w", run_id="r")
+        await started.wait()
+        clock.ticks += 15
+        assert (await two.inspect("r")).status == "interrupted"
+        assert (await two.inspect("r/b")).status == "running"
+        tasks = Tasks(wait=lambda payload: "done")
+        second = engine_of(tasks, spec, inner, checkpoints=two)
+        await second.resume("r")
+        assert (await second.wait("r")).results["b"] == {"x": "done"}
+        gate.set()
+        with pytest.raises(CheckpointError, match="taken over"):
+            await first.wait("r")
+        assert (await two.inspect("r")).status == "completed"
+
+
+async def test_a_sub_workflow_that_cannot_go_on_interrupts_its_run_and_does_not_fail_it(path: Path) -> None:
+    undone: list[Any] = []
+    tasks = fail_once(Tasks(undo=undone.append))
+    spec = workflow(node("a", compensate="undo"), node("b", "a", workflow="inner"))
+    inner = workflow(node("x", task="flaky"), key="inner")
+    async with WorkflowCheckpointStore(path) as store:
+        await failed(engine_of(tasks, spec, inner, checkpoints=store))
+        assert len(undone) == 1
+        mend(tasks)
+        changed = workflow(node("x", task="flaky", payload=1), key="inner")
+        engine = engine_of(tasks, spec, changed, checkpoints=store)
+        await engine.resume("r")
+        with pytest.raises(CheckpointError, match="workflow 'inner' has changed since run 'r/b' began"):
+            await engine.wait("r")
+        assert (await engine.inspect("r")).status == "interrupted"
+        assert len(undone) == 1
+        await engine.resume("r", on_change="current")
+        assert (await engine.wait("r")).results["b"] == {"x": 1}
 
 
 async def test_a_late_process_starts_nothing_before_it_knows_that_the_run_is_still_its_own(

@@ -522,6 +522,19 @@ async def test_every_run_that_ended_is_told_with_its_nodes() -> None:
     assert record.as_dict()["entry_nodes"] == ["a"]
 
 
+async def test_an_idempotency_key_does_not_depend_on_what_a_task_does_to_its_payload() -> None:
+    keys: list[str] = []
+
+    def spend(payload: dict[str, Any]) -> None:
+        payload.clear()
+        keys.append(tasks.calls[-1].idempotency_key)
+
+    tasks = Tasks(spend=spend)
+    for stated in ({}, {"timeout_seconds": 5}, {"payload": {"x": 1}}, {"payload": "${context}"}):
+        await engine_of(tasks, workflow(node("a", task="spend", **stated))).run("w", {"x": 1}, run_id="r")
+    assert set(keys) == {NodeCall("w", "r", "a", {"x": 1}).idempotency_key}
+
+
 async def test_an_idempotency_key_is_that_of_workflow_run_node_and_input() -> None:
     key = NodeCall("w", "r", "a", {"x": 1, "y": [2]}).idempotency_key
     assert key == NodeCall("w", "r", "a", {"y": [2], "x": 1}).idempotency_key

@@ -120,6 +120,7 @@ class OwnServer:
     def stop(self) -> None:
         """Make it silent: it keeps its connections and answers nothing."""
         self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # it may have gone on answering for a moment
 
     def go_on(self) -> None:
         self._process.send_signal(signal.SIGCONT)
@@ -175,6 +176,7 @@ class OwnNats:
     def stop(self) -> None:
         """Make it silent: it keeps its connections and answers nothing."""
         self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # it may have gone on answering for a moment
 
     def go_on(self) -> None:
         self._process.send_signal(signal.SIGCONT)

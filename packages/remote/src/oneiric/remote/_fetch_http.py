@@ -135,9 +135,9 @@ class HttpSource:
     def _proxy(self, parts: UrlParts) -> str | None:
         if self._policy.proxy is not None or not self._policy.proxy_from_environment:
             return self._policy.proxy
-        from urllib.request import getproxies_environment, proxy_bypass_environment  # noqa: PLC0415 - only who asks pays
+        from urllib.request import getproxies_environment, proxy_bypass  # noqa: PLC0415 - only who asks pays
 
-        if proxy_bypass_environment(parts.host):
+        if proxy_bypass(parts.host):
             return None
         return getproxies_environment().get(parts.scheme)
 

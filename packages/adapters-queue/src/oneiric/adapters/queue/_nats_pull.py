@@ -5,10 +5,12 @@ nats-py's own ``fetch`` shares an inbox between requests that overlap, and leave
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.errors import APIError
@@ -31,6 +33,7 @@ class Pull:
         self._client, self._subject = client, subject
         self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
         self._subscription: Any = None
+        self._is_ending = False
 
     async def run(self, most: int, *, expires_seconds: float | None, patience_seconds: float) -> list[Msg]:
         """Return up to *most* messages.
@@ -53,6 +56,8 @@ class Pull:
             asked["expires"] = int(expires_seconds * 1_000_000_000)
         messages: list[Msg] = []
         try:
+            if self._is_ending:  # before it began: nothing was asked for
+                return []
             await self._client.publish(self._subject, json.dumps(asked).encode(), inbox)
             while len(messages) < most:
                 try:
@@ -72,8 +77,10 @@ class Pull:
 
     async def end(self) -> None:
         """Have the server send no more, and `run` return what has arrived."""
+        self._is_ending = True
         if self._subscription is not None:
-            await self._subscription.drain()
+            with suppress(NatsError):  # it may have ended by itself at this moment
+                await self._subscription.drain()
         self._arrived.put_nowait(None)
 
 

@@ -67,8 +67,6 @@ class EventDispatcher:
         self._calls: dict[str, Call] = {}
         self._index: TopicIndex[EventHandler] = TopicIndex()
         self._plans: dict[str, Plan] = {}
-        #: Those of the plans that concern every event of their topic.
-        self._short_plans: dict[str, Plan] = {}
 
     @property
     def handlers(self) -> tuple[EventHandler, ...]:
@@ -113,7 +111,7 @@ class EventDispatcher:
         }
         self._handlers = taken
         self._index = TopicIndex((topic, handler) for handler in taken.values() for topic in handler.topics)
-        self._plans, self._short_plans = {}, {}
+        self._plans = {}
 
     async def dispatch(
         self, envelope: EventEnvelope, *, results: bool = False, fanout: Fanout | None = None
@@ -135,11 +133,11 @@ class EventDispatcher:
             Exception: What keeping a dead letter raised; every handler has had its turn by then.
         """
         try:
-            plan = self._short_plans[envelope.topic]
+            plan = self._plans[envelope.topic]
         except KeyError:
             plan = self._compiled(envelope.topic)
         if results or fanout or envelope.hops or self._running >= self._hop_limit or plan.chooses:
-            return await self.trace(envelope, results=results, fanout=fanout)
+            return await self._traced(plan, envelope, results, fanout or self._fanout)
         failures: list[HandlerResult] | None = None
         self._running += 1
         try:
@@ -161,6 +159,9 @@ class EventDispatcher:
         The arguments, the answer and the errors are those of `dispatch`, which comes here itself when it must.
         """
         plan = self._plans.get(envelope.topic) or self._compiled(envelope.topic)
+        return await self._traced(plan, envelope, results, fanout or self._fanout)
+
+    async def _traced(self, plan: Plan, envelope: EventEnvelope, results: object, fanout: Fanout) -> DispatchReport:
         cause = _handled.get()
         if cause is not None or envelope.hops:
             envelope = one_hop_further(envelope, cause)
@@ -171,12 +172,13 @@ class EventDispatcher:
         token = _handled.set(envelope)
         self._running += self._hop_limit
         try:
+            is_recorded = results or self._observe is not None
             # With one handler there is nothing to run at the same time.
-            if (fanout or self._fanout) == "concurrent" and len(plan.calls) > 1:
-                if results or self._observe is not None:
+            if fanout == "concurrent" and plan.are_many:
+                if is_recorded:
                     return await self._concurrently_recorded(plan, envelope)
                 return await self._concurrently(plan, envelope)
-            return await self._in_turn(plan, envelope, recorded=results or self._observe is not None)
+            return await self._in_turn(plan, envelope, recorded=bool(is_recorded))
         finally:
             self._running -= self._hop_limit
             _handled.reset(token)
@@ -305,10 +307,7 @@ class EventDispatcher:
         plan = self._plan(topic, tuple(found), chooses=has_filters)
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
-            self._short_plans.clear()
         self._plans[topic] = plan
-        if not has_filters:
-            self._short_plans[topic] = plan
         return plan
 
     def _plan(self, topic: str, handlers: tuple[EventHandler, ...], *, chooses: bool) -> Plan:

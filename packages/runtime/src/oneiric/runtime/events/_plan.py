@@ -9,7 +9,7 @@ __all__ = ["Plan"]
 class Plan:
     """Who is called for the events of one topic."""
 
-    __slots__ = ("calls", "chooses", "handlers", "named_calls", "success", "topic")
+    __slots__ = ("are_many", "calls", "chooses", "handlers", "named_calls", "success", "topic")
 
     def __init__(
         self, topic: str, handlers: tuple[EventHandler, ...], calls: tuple[Call, ...], *, chooses: bool
@@ -17,6 +17,7 @@ class Plan:
         self.topic = topic
         self.handlers = handlers
         self.calls = calls
+        self.are_many = len(calls) > 1
         self.named_calls = tuple(zip((handler.name for handler in handlers), calls, strict=True))
         #: The report of an event that every handler took.
         self.success = DispatchReport(topic, len(handlers))

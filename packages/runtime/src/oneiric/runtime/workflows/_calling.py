@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from oneiric.core.errors import OneiricError
+from oneiric.core.errors import CheckpointError, NodeError, OneiricError, WorkflowError
 from oneiric.runtime.telemetry import span
 from oneiric.runtime.workflows._calls import NodeCall, current
 from oneiric.runtime.workflows._ports import TaskRunner
 from oneiric.runtime.workflows._steps import Step
 from oneiric.runtime.workflows._template import fresh
 
-__all__ = ["Caller", "RunChild", "reason_of"]
+__all__ = ["Caller", "RunChild", "failure_of", "reason_of"]
 
 type RunChild = Callable[[str, Any, NodeCall], Awaitable[Any]]
 
@@ -38,7 +38,8 @@ class Caller:
         """Call a task once."""
         current.set(call)
         try:
-            return await self._run(step.task, payload, call)
+            # The call keeps the payload as it was: its key must not depend on what the task does to its own.
+            return await self._run(step.task, payload if payload is None else fresh(payload), call)
         except SystemExit as error:
             raise _Exited(f"SystemExit: {error}") from error
 
@@ -67,6 +68,19 @@ class Caller:
         """Do it within a span."""
         with span("workflow.node", workflow=call.workflow, run_id=call.run_id, node=call.node, key=step.spec.runs):
             return await work
+
+
+def failure_of(error: BaseException, call: NodeCall, attempts: int) -> WorkflowError:
+    """Return what a run stops with because of a node.
+
+    A sub-workflow that could not be kept, or not be gone on with, has not failed, and neither has the run it is a part
+    of: it can be resumed.
+    """
+    if isinstance(error, CheckpointError) and error.kind in {"held", "lost", "changed", "store"}:
+        return error
+    told = NodeError(call.workflow, call.run_id, call.node, reason_of(error), attempts)
+    told.__cause__ = error
+    return told
 
 
 def reason_of(error: BaseException) -> str:

@@ -168,7 +168,7 @@ def _go_on(
 ) -> Claim:
     on_change, from_node = choice
     owner = is_held(row, clocks)
-    if owner is not None:
+    if owner is not None and not _is_part_of_ours(database, row, clocks):
         left = max(0.0, (row.lease_until or 0.0) - clocks.monotonic())
         raise CheckpointError(
             f"run {row.run_id!r} is being run by {owner.told()}, whose lease lasts another {left:.0f} s",
@@ -185,6 +185,12 @@ def _go_on(
     context = parsed(row.context, f"the context of run {row.run_id!r}")
     wanted = Wanted(run_id=row.run_id, spec=spec, context=context, parent=row.parent, on_change=on_change)
     return _claimed(database, row, wanted, clocks, generations)
+
+
+def _is_part_of_ours(database: Database, row: Row, clocks: Clocks) -> bool:
+    """Say whether a run is a sub-workflow of one that is ours: who takes a run over takes over all of it."""
+    above = None if row.parent is None else the_row_or_none(database, row.parent)
+    return above is not None and above.lease_owner == clocks.claimant.text()
 
 
 def _chosen(database: Database, row: Row, spec: WorkflowSpec, on_change: OnChange) -> WorkflowSpec:

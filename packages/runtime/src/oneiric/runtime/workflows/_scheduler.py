@@ -14,9 +14,9 @@ from functools import partial
 from time import perf_counter
 from typing import Any, Final
 
-from oneiric.core.errors import NodeError, WorkflowError
+from oneiric.core.errors import WorkflowError
 from oneiric.runtime.events._filters import ABSENT
-from oneiric.runtime.workflows._calling import Caller, reason_of
+from oneiric.runtime.workflows._calling import Caller, failure_of, reason_of
 from oneiric.runtime.workflows._calls import NodeCall
 from oneiric.runtime.workflows._keeping import Ended, Journal
 from oneiric.runtime.workflows._steps import Step, Steps, Unit
@@ -75,14 +75,12 @@ class Scheduler:
         self.skipped: dict[str, str] = {}
         self.tasks: dict[str, Task[Any]] = {}
         self.error: WorkflowError | None = None
-        self.is_stopping = False
-        self.is_cancelled = False
+        self.is_stopping = self.is_cancelled = False
         self._caller, self._scope, self._limit = caller, scope, limit
         self._outputs: dict[str, Any] = {}
         scope.outputs = self._outputs
         self._context = context
-        self._committed = dict(committed or {})
-        self._generations = generations or {}
+        self._committed, self._generations = dict(committed or {}), generations or {}
         self._workflow, self._run_id = scope.run["workflow"], scope.run["id"]
         self._left = list(steps.waits)
         self._ready: deque[Unit] = deque(steps.entries)
@@ -91,8 +89,7 @@ class Scheduler:
         #: What can be undone: when it was done, the unit, and what it returned.
         self._undoable: list[tuple[int, Unit, Any]] = []
         self._running = 0
-        self._is_pumping = False
-        self._is_held = False
+        self._is_pumping = self._is_held = False
         self._direct, self._fresh_context = caller.direct, context.copy
         #: Whether nothing has to be kept, taken over or traced, so that plain nodes can be run in the plainest way.
         self._is_bare = journal is None and not committed and not generations and not caller.is_traced
@@ -200,13 +197,11 @@ class Scheduler:
             return
         self._is_pumping = True
         ready, limit = self._ready, self._limit
-        now = perf_counter()
-        until = now + _TURN_SECONDS
+        until = perf_counter() + _TURN_SECONDS
         try:
             while ready and self._running < limit and not (self.is_stopping or self._is_held):
-                unit = ready.popleft()
-                is_bare = self._is_bare and unit.step.is_bare
-                now = self._run_bare(unit, now) if is_bare else self._begin(unit)
+                is_bare = self._is_bare and ready[0].step.is_bare
+                now = self._run_bare(until) if is_bare else self._begin(ready.popleft())
                 if now > until:
                     if ready:
                         self._loop.call_soon(self._pump, context=self._context)
@@ -215,33 +210,39 @@ class Scheduler:
             self._is_pumping = False
         self._wake()
 
-    def _run_bare(self, unit: Unit, started: float) -> float:
-        """Do what `_begin`, `_settle` and `_complete` do for the plainest of nodes, in one go; return the time.
+    def _run_bare(self, until: float) -> float:
+        """Do what `_begin`, `_settle` and `_complete` do for the plainest of nodes, as long as such are ready.
 
         Most nodes of large workflows are such, and the calls between those three cost as much as the task.
         """
-        step, context = unit.step, self._scope.context
-        payload = None if context is None else fresh(context)
-        call = NodeCall(self._workflow, self._run_id, step.id, payload)
-        work = self._direct(step, payload, call)
-        task = Task(work, loop=self._loop, eager_start=True, context=self._fresh_context())
-        if not task.done():
-            self._running += 1
-            self.tasks[step.id] = task
-            task.add_done_callback(partial(self._woken, unit, call, started), context=self._context)
-            return perf_counter()
-        try:
-            self._outputs[step.id] = task.result()
-        except BaseException:  # noqa: BLE001 - whatever it is, it is looked at where failures are
-            self._running += 1
-            return self._settle(unit, call, started, task)
+        ready, left, outputs, ended, limit = self._ready, self._left, self._outputs, self.ended, self._limit
+        direct, fresh_context, loop = self._direct, self._fresh_context, self._loop
+        context, workflow, run_id = self._scope.context, self._workflow, self._run_id
         now = perf_counter()
-        self.ended.append((unit, started, now, 1, None))
-        left = self._left
-        for follower in step.followers:
-            waits_for = left[follower.place] = left[follower.place] - 1
-            if not waits_for:
-                self._ready.append(follower.unit)
+        while ready and now <= until and self._running < limit and not self.is_stopping and ready[0].step.is_bare:
+            unit, started = ready.popleft(), now
+            step = unit.step
+            payload = None if context is None else fresh(context)
+            call = NodeCall(workflow, run_id, step.id, payload)
+            task = Task(direct(step, payload, call), loop=loop, eager_start=True, context=fresh_context())
+            if not task.done():
+                self._running += 1
+                self.tasks[step.id] = task
+                task.add_done_callback(partial(self._woken, unit, call, started), context=self._context)
+                now = perf_counter()
+                continue
+            try:
+                outputs[step.id] = task.result()
+            except BaseException:  # noqa: BLE001 - whatever it is, it is looked at where failures are
+                self._running += 1
+                now = self._settle(unit, call, started, task)
+                continue
+            now = perf_counter()
+            ended.append((unit, started, now, 1, None))
+            for follower in step.followers:
+                waits_for = left[follower.place] = left[follower.place] - 1
+                if not waits_for:
+                    ready.append(follower.unit)
         return now
 
     def _begin(self, unit: Unit) -> float:
@@ -392,8 +393,8 @@ class Scheduler:
         else:
             reason = reason_of(error)
             self.ended.append((unit, started, ended, attempts, reason))
-            if self.error is None:
-                self.error = NodeError(self._workflow, self._run_id, unit.key, reason, attempts)
-                self.error.__cause__ = error
+            self.error = self.error or failure_of(
+                error, NodeCall(self._workflow, self._run_id, unit.key, None), attempts
+            )
         self.is_stopping = True
         self._wake()
