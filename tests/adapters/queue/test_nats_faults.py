@@ -7,11 +7,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import nats
 import pytest
+from nats.aio.client import Server
 from pydantic import ValidationError
 
+from oneiric.adapters.queue._nats_settings import _pause_of  # inside on purpose: chance cannot be waited for
 from oneiric.adapters.queue.nats import NATSQueueAdapter, NATSQueueSettings
 from oneiric.core.errors import (
     AdapterTimeoutError,
@@ -247,6 +250,16 @@ def test_nothing_is_said_in_the_clear_where_tls_is_wanted(scheme: str) -> None:
         impostor.join()
     assert "TLS" in error.message
     assert heard == [b""]
+
+
+def test_clients_that_lost_their_server_do_not_come_back_together() -> None:
+    choose = _pause_of(1.0)
+    once, often = (Server(uri=urlparse("nats://x:4222"), reconnects=count) for count in (0, 50))
+    pauses = [choose([often, once], {}) for _ in range(400)]
+    assert all(server is once and 0 <= pause <= 1.0 for server, pause in pauses)
+    # No tenth of the time sees more than a tenth of them, give or take what chance does.
+    assert max(sum(int(pause * 10) == tenth for _, pause in pauses) for tenth in range(10)) < 80
+    assert all(choose([often], {})[1] <= 2.0 for _ in range(400))
 
 
 @pytest.mark.parametrize(

@@ -66,16 +66,16 @@ class SettlingContract(Contract):
         assert await queue.ack(await one(queue)) is True
         assert await is_empty(queue)
 
-    @contract(visibility_seconds=0.4)
+    @contract(visibility_seconds=1.0)
     async def test_extending_keeps_it_from_the_others(self, queue: QueueInstance) -> None:
         await queue.enqueue({"n": 1})
         delivery = await one(queue)
         other = await self.beside(queue)
         for _ in range(5):
-            assert await other.receive(wait_seconds=0.15) == []
+            assert await other.receive(wait_seconds=0.3) == []
             assert await queue.extend(delivery) is True
         assert await queue.ack(delivery) is True
-        assert await other.receive(wait_seconds=0.5) == []
+        assert await other.receive(wait_seconds=1.2) == []
 
     @contract()
     async def test_a_retried_message_comes_again_behind_the_others(self, queue: QueueInstance) -> None:
@@ -146,7 +146,7 @@ class SettlingContract(Contract):
         assert await queue.dead_letter(again, "once more") is True
         assert [dead.reason for dead in await queue.dead_letters()] == ["why", "once more"]
 
-    @contract(visibility_seconds=SHORT)
+    @contract(visibility_seconds=2 * SHORT)
     async def test_a_message_that_nobody_can_process_does_not_block_the_line(self, queue: QueueInstance) -> None:
         poison = await queue.enqueue({"poison": True})
         good = {await queue.enqueue({"n": number}) for number in range(20)}
