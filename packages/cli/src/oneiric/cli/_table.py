@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "supervisor-info": "Describe the supervised services: state, restarts, escalations.",
     "decisions": "Tell what was decided, when and why.",
     "events": "Follow what happens, until it is interrupted.",
+    "event": "Emit and explain events; list and replay what was not taken.",
 }
 
 #: Group → its commands. Each is a module in the package of the group's name.
@@ -52,6 +53,12 @@ GROUPS: Final = {
         "init": "Write the first root document.",
         "rotate": "Write the next root document.",
         "sign": "Add signatures to a root document.",
+    },
+    "event": {
+        "emit": "Give an event to the handlers it concerns, in this process.",
+        "explain": "Say which handlers an event would run, and what keeps it from the others; runs nothing.",
+        "dead-letters": "List what was not taken, why, and by whom.",
+        "replay": "Give dead letters again to the handlers that did not take them, in this process.",
     },
     "secrets": {
         "rotate": "Read secrets anew and swap what uses them, all or none.",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from oneiric.app._activity_refresh import ActivityRefresh
 from oneiric.app._execution import Execution, queue_key
+from oneiric.app._reloads import log_reload
 from oneiric.app._remote import Remote
 from oneiric.core.catalog import DiscoveryReport, discover, register_modules
 from oneiric.core.errors import LifecycleError
@@ -75,6 +76,7 @@ class App:
         hooks: Calls made around each swap.
         load: Reads the settings anew, for `reload`; by default they stay what they are.
         keep_state: Whether state files are kept; by default if the settings name a state directory.
+        beside: Share the stores of the state directory, and leave the files that describe its system to that.
 
     Attributes:
         loaded: The settings with their origins.
@@ -92,6 +94,7 @@ class App:
         reloader: Puts changed settings in force, or refuses them.
         state_dir: Where state files are kept, or None.
         report: What discovery registered, and what it left out and why.
+        beside: Whether another process may be the system of this state directory.
 
     Raises:
         ConfigurationError: ``ONEIRIC_STACK_ORDER`` is malformed, or a module of ``plugins.imports`` does not exist.
@@ -105,8 +108,10 @@ class App:
         hooks: LifecycleHooks | None = None,
         load: Callable[[], LoadedSettings] | None = None,
         keep_state: bool | None = None,
+        beside: bool = False,
     ) -> None:
         settings = loaded.settings
+        self.beside = beside
         keeps_state = settings.is_state_dir_configured if keep_state is None else keep_state
         self.state_dir = state_dir = settings.state_dir if keeps_state else None
         self.resolver = Resolver(policy_from(loaded))
@@ -123,7 +128,7 @@ class App:
             hooks=hooks,
             redact=REDACTOR.mask,
             timeouts=LifecycleTimeouts(**settings.lifecycle.model_dump()),
-            status_snapshot_path=None if state_dir is None else state_dir / _SNAPSHOT,
+            status_snapshot_path=None if state_dir is None or beside else state_dir / _SNAPSHOT,
         )
         self.secrets = SecretsHook(
             settings.secrets,
@@ -182,6 +187,7 @@ class App:
         environ: Mapping[str, str] | None = None,
         hooks: LifecycleHooks | None = None,
         keep_state: bool | None = None,
+        beside: bool = False,
     ) -> Self:
         """Read the settings, discover what is installed, and put the system together; enter it to use it.
 
@@ -192,6 +198,7 @@ class App:
             environ: Environment variables that settings are read from; by default those of the process.
             hooks: Calls made around each swap.
             keep_state: Whether state files are kept; by default if the settings name a state directory.
+            beside: As of `App`.
 
         Raises:
             ConfigurationError: The settings cannot be read or are not valid; file, line and key are named.
@@ -199,7 +206,7 @@ class App:
         if not isinstance(overrides, Mapping):
             overrides = tuple(overrides)  # read again by every reload
         load = partial(load_settings, path, environ=environ, overrides=overrides, profile=profile)
-        return cls(load(), hooks=hooks, load=load, keep_state=keep_state)
+        return cls(load(), hooks=hooks, load=load, keep_state=keep_state, beside=beside)
 
     @property
     def loaded(self) -> LoadedSettings:
@@ -335,7 +342,7 @@ class App:
             stack.callback(self.activity.add_listener(telemetry.activity_changed))
             stack.push_async_callback(self.execution.aclose)
             await self.execution.open()
-            stack.callback(self.reloader.observe(partial(_log_reload, telemetry)))
+            stack.callback(self.reloader.observe(partial(log_reload, telemetry)))
             await self.lifecycle.__aenter__()
             self._open = stack.pop_all()
         return self
@@ -389,12 +396,3 @@ def _activity_path(settings: OneiricSettings, state_dir: Path | None) -> Path | 
     if configured is not None or state_dir is None:
         return configured
     return state_dir / _ACTIVITY
-
-
-def _log_reload(telemetry: Telemetry, result: ReloadResult) -> None:
-    telemetry.reloaded(accepted=result.accepted)
-    log = get_logger("oneiric.app")
-    if result.accepted:
-        log.info("config-applied", version=result.version, by=result.by, swaps=len(result.plan.swaps))
-    else:
-        log.error("config-refused", version=result.version, by=result.by, reason=result.reason)

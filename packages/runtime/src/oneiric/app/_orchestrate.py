@@ -50,7 +50,8 @@ def orchestrate(
         overrides = tuple(overrides)  # read again by every reload
     load = partial(load_settings, path, environ=environ, overrides=overrides, profile=profile)
     loaded = load()
-    running = RunningSystem(loaded, partial(_made, loaded, load), keep_state=True, options=options)
+    beside = options is not None and options.beside
+    running = RunningSystem(loaded, partial(_made, loaded, load, beside=beside), keep_state=not beside, options=options)
     runner = asyncio.Runner()
     code = 1
     try:
@@ -65,7 +66,7 @@ def orchestrate(
     return code
 
 
-def _made(loaded: LoadedSettings, load: "Callable[[], LoadedSettings]") -> "App":
+def _made(loaded: LoadedSettings, load: "Callable[[], LoadedSettings]", *, beside: bool) -> "App":
     from oneiric.app._app import App  # noqa: PLC0415 - heavy: loaded once probes are answered
 
-    return App(loaded, load=load, keep_state=True)
+    return App(loaded, load=load, keep_state=True, beside=beside)

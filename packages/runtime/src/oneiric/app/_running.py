@@ -51,11 +51,14 @@ class OrchestrateOptions:
             its own calls `RunningSystem.stop`.
         extend: Called with the app before its parts start; returns further parts.
         on_ready: Called with the system once it is ready.
+        beside: Run beside the orchestrator of the state directory, if there is one: share its stores, and take neither
+            its role nor its socket, its files, its services or its schedules.
     """
 
     handle_signals: bool = True
     extend: tuple[Callable[["App"], Iterable[PlannedPart]], ...] = ()
     on_ready: Callable[["RunningSystem"], object] | None = None
+    beside: bool = False
 
 
 class RunningSystem:

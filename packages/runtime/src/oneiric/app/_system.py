@@ -74,7 +74,7 @@ class System:
         settings, directory = app.settings, app.state_dir
         add(_AppPart(app, self.orchestrator))
         health: HealthFile | None = None
-        if directory is not None:
+        if directory is not None and not app.beside:
             recorder = RuntimeTelemetryRecorder(directory / TELEMETRY_FILE, redact=REDACTOR.mask)
             app.observe(recorder)
             app.execution.observe(recorder.workflow)
@@ -181,6 +181,8 @@ class _RecorderPart:
 
 def _services(app: App) -> SupervisedServices | None:
     settings = app.settings
+    if app.beside:
+        return None  # the system it runs beside has them
     if settings.runtime_supervisor.enabled and settings.profile.supervisor_enabled:
         return SupervisedServices(app)
     return None

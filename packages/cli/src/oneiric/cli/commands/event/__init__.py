@@ -1,0 +1,1 @@
+"""``oneiric event``: one module a command; imported when the command is called."""
