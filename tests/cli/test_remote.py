@@ -256,6 +256,12 @@ def test_a_running_system_is_asked_to_sync_and_says_what_it_did(publisher: Publi
         assert (synced["running"], synced["outcome"]) == (True, "applied")
         status = check("remote-status", oneiric("--config", "settings.yml", "remote-status", "--json").out)
         assert (status["running"], status["status"]["manifest"]["version"]) == (True, 2)
+        explained = check("explain", oneiric("--config", "settings.yml", "explain", "adapter:cache", "--json").out)
+        about = next(row for row in explained["ordered"] if row["provider"] == "acme")["manifest"]
+        assert (about["product"], about["version"], about["signature"]) == ("acme", 2, "envelope")
+        text = oneiric("--config", "settings.yml", "explain", "adapter:cache").out
+        assert "acme came with manifest acme stable version 2" in text
+        assert f"signed by {about['signed_by'][0]}" in text
         refused = oneiric("--config", "settings.yml", "remote-sync", "--manifest", "site/manifest.json")
         assert refused.code == 2
         assert orchestrator.process.poll() is None

@@ -73,6 +73,7 @@ class RankedCandidate:
             "source": candidate.source.value,
             "origin": candidate.origin,
             "version": candidate.version,
+            **_delivered(candidate),
         }
 
     def __repr__(self) -> str:
@@ -347,7 +348,14 @@ def _recorded(domain: str, key: str, row: Mapping[str, Any]) -> Candidate:
         origin=row["origin"],
         version=row["version"],
         requires_extra=row.get("requires_extra"),
+        metadata={"manifest": dict(row["manifest"])} if row.get("manifest") else {},
     )
+
+
+def _delivered(candidate: Candidate) -> dict[str, Any]:
+    """Return which manifest a candidate came with, of those that came with one: version, digest, signers."""
+    about = candidate.metadata.get("manifest")
+    return {"manifest": dict(about)} if isinstance(about, Mapping) else {}
 
 
 def _recorded_factory(*_: object, **__: object) -> NoReturn:

@@ -90,6 +90,7 @@ def explanation_text(explanation: Explanation, style: Style, *, is_running: bool
     if explanation.ordered:
         yield ""
         yield from table(_HEADINGS, [_ranked(row) for row in explanation.ordered], style, "  ")
+        yield from _delivered_text(explanation)
     if explanation.filtered:
         yield ""
         yield "  set aside:"
@@ -98,6 +99,21 @@ def explanation_text(explanation: Explanation, style: Style, *, is_running: bool
             for obstacle in row.obstacles:
                 fix = f" (fix: {obstacle.fix})" if obstacle.fix else ""
                 yield f"      {printable(obstacle.detail + fix)}"
+
+
+def _delivered_text(explanation: Explanation) -> Iterator[str]:
+    """Yield which manifest a component came with, and who signed that."""
+    for row in explanation.ordered:
+        about = row.candidate.metadata.get("manifest")
+        if not about:
+            continue
+        stated = [str(about[name]) for name in ("product", "channel") if about.get(name)]
+        version = [f"version {about['version']}"] if about.get("version") is not None else []
+        signers = ", ".join(about.get("signed_by") or ()) or "nobody"
+        yield ""
+        yield f"  {printable(row.provider)} came with manifest {printable(' '.join([*stated, *version]))}"
+        yield f"    sha256 {printable(about.get('digest'))}"
+        yield f"    {printable(about.get('signature'))}, signed by {printable(signers)}"
 
 
 def _ranked(row: Any) -> tuple[object, ...]:

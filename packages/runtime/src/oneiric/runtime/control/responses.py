@@ -7,7 +7,7 @@ of an `ExplainResponse`, a `JournalEntry` a `Decision`. Times called ``…_at`` 
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 __all__ = [
     "ActivityResponse",
@@ -177,6 +177,16 @@ class Ranked(_Response):
     source: str
     origin: str
     version: str | None
+    manifest: dict[str, Any] | None = Field(
+        default=None, description="The manifest it came with, if any: product, version, digest, signature, signed_by."
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_the_core_says_it(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = serialize(self)
+        if self.manifest is None:
+            del plain["manifest"]
+        return plain
 
 
 class Obstacle(_Response):
