@@ -249,3 +249,39 @@ async def test_a_pause_that_would_be_over_is_refused(here: Path, offer: Offer, s
             await asyncio.to_thread(client.call, operation, domain="service", key="pay", until=1.0)
     assert app.services.should_accept_work("pay")
     assert await host.stop() == 0
+
+
+async def double(self: Any, payload: int) -> int:
+    return 2 * payload
+
+
+async def test_deliveries_run_workflows_once_and_give_events_to_their_handlers(here: Path, offer: Offer) -> None:
+    handled: list[Any] = []
+
+    class Handler:
+        async def handle(self, envelope: Any) -> None:
+            handled.append(envelope.payload)
+
+    dag = {"nodes": [{"id": "double", "task": "double", "payload": "${context.number}"}]}
+    app = App.open(environ={}, overrides=FREE)
+    app.resolver.register(offer("p", domain="workflow", key="report", factory=dict, metadata={"dag": dag}))
+    app.resolver.register(offer("p", domain="task", key="double", factory=type("Double", (), {"run": double})))
+    app.resolver.register(
+        offer("p", domain="event", key="orders", factory=Handler, metadata={"topics": ["orders.created"]})
+    )
+    host = Host(app)
+    running = await host.until_ready()
+    assert running.http is not None
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.http.port}") as client:
+        task = {"X-CloudTasks-TaskName": "t-1", "X-CloudTasks-QueueName": "q"}
+        body = {"workflow": "report", "context": {"number": 4}}
+        for _ in range(2):
+            answer = await client.post("/tasks/workflow", json=body, headers=task)
+            assert (answer.status_code, answer.json()["result"]["results"]) == (200, {"double": 8})
+        assert len(await app.workflows.runs("report")) == 1
+        event = {"specversion": "1.0", "type": "orders.created", "source": "/s", "id": "1", "data": {"order": 7}}
+        pushed = await client.post("/events/push", json=event, headers={"content-type": "application/cloudevents+json"})
+        assert (pushed.status_code < 300, handled) == (True, [{"order": 7}])
+        running.stop()
+        assert running.not_ready() == ["stopping"]
+    assert await host.task == 0

@@ -8,7 +8,8 @@ from typing import Final
 from oneiric.core.errors import ConfigurationError, StoreError
 from oneiric.domains import JobQueue
 from oneiric.domains._workflows import ActiveWorkflows, BridgeRunner
-from oneiric.runtime.dead_letters import DeadLetterStore
+from oneiric.runtime.dead_letters import DEAD_LETTERS_FILE, DeadLetterStore
+from oneiric.runtime.deliveries import DELIVERIES_FILE, DeliveryStore
 from oneiric.runtime.settings import OneiricSettings
 from oneiric.runtime.state_files import WorkflowRecord
 from oneiric.runtime.workflows import LocalWorkflowEngine, WorkflowCheckpointStore, WorkflowEngine
@@ -16,7 +17,6 @@ from oneiric.runtime.workflows import LocalWorkflowEngine, WorkflowCheckpointSto
 __all__ = ["Execution", "queue_key"]
 
 _CHECKPOINTS: Final = "workflow_checkpoints.sqlite"
-_DEAD_LETTERS: Final = "dead_letters.sqlite"
 _LOCAL: Final = "local"
 _QUEUE: Final = "queue"
 #: How soon a store that could not be opened is tried again: a disk that was full heals without anybody's help.
@@ -31,7 +31,7 @@ def queue_key(settings: OneiricSettings) -> str:
 
 
 class Execution:
-    """Keep the progress of workflows and the dead letters of events.
+    """Keep the progress of workflows, the dead letters of events, and what deliveries came to.
 
     Args:
         settings: The application's.
@@ -39,7 +39,8 @@ class Execution:
 
     Attributes:
         checkpoints: The progress of workflows, or None.
-        dead_letters: What no handler took, or None.
+        dead_letters: What no handler took, and what was delivered and can never be done.
+        deliveries: What deliveries came to, so that each is done once.
 
     Raises:
         ConfigurationError: ``engine.name`` is none there is.
@@ -58,8 +59,10 @@ class Execution:
         self.checkpoints: WorkflowCheckpointStore | None = None
         if path is not None and paths.workflow_checkpoints_enabled:
             self.checkpoints = WorkflowCheckpointStore(path, durability=settings.engine.durability)
-        self.dead_letters = None if state_dir is None else DeadLetterStore(state_dir / _DEAD_LETTERS)
-        self._stores = [store for store in (self.checkpoints, self.dead_letters) if store is not None]
+        self.dead_letters = DeadLetterStore(None if state_dir is None else state_dir / DEAD_LETTERS_FILE)
+        self.deliveries = DeliveryStore(None if state_dir is None else state_dir / DELIVERIES_FILE)
+        kept = (self.checkpoints, self.dead_letters, self.deliveries)
+        self._stores = [store for store in kept if store is not None]
         #: Stores that are not open → why not.
         self._closed = dict.fromkeys(self._stores, "")
         self._healing: asyncio.Task[None] | None = None

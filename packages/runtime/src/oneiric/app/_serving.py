@@ -5,6 +5,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from oneiric.app._delivering import late_deliveries
 from oneiric.core.errors import InactiveError, OneiricError
 from oneiric.runtime.control import ControlPlane, control_socket_path
 from oneiric.runtime.settings import SecretTemplate, resolve_secrets
@@ -80,7 +81,14 @@ class ServingPart:
         secrets = None if running.system is None else running.system.app.secrets
         settings = await resolve_secrets(loaded, loaded.settings.http, secrets)
         plane: Any = self._plane
-        served = build_app(plane, settings=settings, readiness=running.not_ready, metrics=_metrics, log=self._log)
+        served = build_app(
+            plane,
+            settings=settings,
+            readiness=running.not_ready,
+            metrics=_metrics,
+            mounts=late_deliveries(running),
+            log=self._log,
+        )
         socket_path = control_socket_path(loaded.settings.state_dir) if self._keep_state else None
         self._server = HttpServer(served, settings, socket_path=socket_path)
         await self._server.start()
