@@ -266,6 +266,26 @@ async def test_a_generation_that_falls_ill_in_its_probation_goes_back(publisher:
     await client.aclose()
 
 
+async def test_what_was_put_back_is_left_alone_by_the_clock_and_tried_again_when_asked(
+    publisher: Publisher, client: Client
+) -> None:
+    publisher.publish("1.0")
+    await client.loader.sync(URL)
+    await client.version("cache")
+    publisher.publish("2.0", init="raise RuntimeError('no')")
+    with pytest.raises(SwapError):
+        await client.loader.sync(URL, again=False)
+    failed = client.lifecycle.get_status("adapter", "cache").failed_swaps
+
+    with pytest.raises(UnhealthyError, match="put back before"):
+        await client.loader.sync(URL, again=False)
+    assert client.lifecycle.get_status("adapter", "cache").failed_swaps == failed
+    with pytest.raises(SwapError):
+        await client.loader.sync(URL)
+    publisher.publish("3.0")
+    assert (await client.loader.sync(URL, again=False)).outcome == "applied"
+
+
 async def test_what_cannot_be_remembered_is_not_put_in_force(
     publisher: Publisher, client: Client, tmp_path: Path
 ) -> None:

@@ -95,7 +95,7 @@ async def test_a_publisher_that_never_answers_does_not_keep_a_system_from_starti
         async def restore(self) -> None:
             return None
 
-        async def sync(self, manifest_url: str, *, verify_signature: bool = True) -> None:
+        async def sync(self, manifest_url: str, *, verify_signature: bool = True, again: bool = True) -> None:
             await asyncio.Event().wait()
 
     part = RemoteRefresh(Silent(), URL, first_seconds=0.01)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from oneiric.core.errors import DigestError, FetchRefusedError, ManifestError, OneiricError, SignatureError
+from oneiric.core.resolution import Candidate
 from oneiric.remote._sync_places import LocalPlace, Place
 from oneiric.remote.manifest import MAX_MANIFEST_BYTES
 from oneiric.remote.trust import (
@@ -17,7 +18,7 @@ from oneiric.remote.trust import (
     read_unsigned,
 )
 
-__all__ = ["OWN", "Delivery", "Receiving", "is_enveloped", "restored"]
+__all__ = ["OWN", "Delivery", "InForce", "Receiving", "is_enveloped", "restored"]
 
 #: The product's own place among publishers.
 OWN: Final = ""
@@ -52,6 +53,11 @@ class Delivery:
         """How it was verified: ``envelope``, ``embedded`` or ``unsigned``."""
         return self.own.signature
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """Publisher → digest of its manifest."""
+        return {name: each.digest for name, each in self.manifests.items()}
+
     def about(self) -> dict[str, Any]:
         """Return product, channel, version, digest, signature and signers, as far as they are stated."""
         own = self.own
@@ -67,6 +73,21 @@ class Delivery:
         if last is not None and held is not None:
             manifests[publisher], bytes_held[publisher] = last, held
         return replace(self, manifests=manifests, held=bytes_held, problems=(*self.problems, problem))
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What is registered now, and what it came from."""
+
+    delivery: Delivery | None = None
+    candidates: tuple[Candidate, ...] = ()
+
+    def last(self) -> Mapping[str, tuple[VerifiedManifest, bytes]]:
+        """Return publisher → its manifest and the bytes of it."""
+        if self.delivery is None:
+            return {}
+        held = self.delivery.held
+        return {name: (each, held[name]) for name, each in self.delivery.manifests.items() if name in held}
 
 
 def is_enveloped(data: bytes) -> bool:

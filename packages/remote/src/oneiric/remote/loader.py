@@ -13,17 +13,17 @@ freshness document that was verified is remembered, so that an older one is neve
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from oneiric.core.errors import FetchRefusedError, OneiricError
+from oneiric.core.errors import FetchRefusedError, LifecycleError, OneiricError, UnhealthyError
 from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import Candidate, Resolver
 from oneiric.core.snapshot import read_json, write_json
-from oneiric.remote._sync_delivery import OWN, Delivery, Receiving, restored
+from oneiric.remote._sync_delivery import OWN, Delivery, InForce, Receiving, restored
 from oneiric.remote._sync_mounts import Mounts
 from oneiric.remote._sync_options import LoaderOptions
 from oneiric.remote._sync_places import Fetcher, Place, is_network, place_at
@@ -32,7 +32,7 @@ from oneiric.remote._sync_status import STATUS_FILE, RemoteStatus
 from oneiric.remote._sync_store import RemoteStore, TrustMemory
 from oneiric.remote._sync_values import PlannedSwap, RemotePlan, SyncFailed, SyncReport, Verdict
 from oneiric.remote.apply import Change, Probation, Transaction, change_between, counts, planned_swaps
-from oneiric.remote.trust import TrustedManifests, TrustRoot, VerifiedManifest
+from oneiric.remote.trust import TrustedManifests, TrustRoot
 
 __all__ = [
     "Fetcher",
@@ -56,21 +56,6 @@ class _Run:
     source: str
     started: float
     step: str = "fetch"
-
-
-@dataclass(frozen=True, slots=True)
-class _InForce:
-    """What is registered now, and what it came from."""
-
-    delivery: Delivery | None = None
-    candidates: tuple[Candidate, ...] = ()
-
-    def last(self) -> Mapping[str, tuple[VerifiedManifest, bytes]]:
-        """Return publisher → its manifest and the bytes of it."""
-        if self.delivery is None:
-            return {}
-        held = self.delivery.held
-        return {name: (each, held[name]) for name, each in self.delivery.manifests.items() if name in held}
 
 
 class RemoteLoader:
@@ -117,7 +102,9 @@ class RemoteLoader:
             self._store.artifacts, options.factories, options.limits, installed_only=options.installed_only
         )
         self._mounts = Mounts(lifecycle)
-        self._in_force = _InForce()
+        self._in_force = InForce()
+        #: Publisher → digest of the manifests that were put back last.
+        self._put_back: dict[str, str] = {}
         self._places: dict[str, Place] = {}
         self._busy = asyncio.Lock()
         self._observers: list[Callable[[SyncReport | SyncFailed], object]] = []
@@ -142,13 +129,17 @@ class RemoteLoader:
         """Return what ``remote_status.json`` holds, as of now."""
         return self.status.as_dict(self._clock())
 
-    async def sync(self, manifest_url: str, *, verify_signature: bool = True, apply: bool = True) -> SyncReport:
+    async def sync(
+        self, manifest_url: str, *, verify_signature: bool = True, apply: bool = True, again: bool = True
+    ) -> SyncReport:
         """Fetch what is current and put it in force, or leave everything as it is.
 
         Args:
             manifest_url: https URL of the manifest, or a local file.
             verify_signature: False takes a local file that is not signed at all; what is signed is verified anyway.
             apply: False registers and swaps nothing: what is verified is stored, and applied at the next start.
+            again: False leaves alone what did not start or was unhealthy the last time: whoever syncs by the clock
+                does not disturb what serves again and again.
 
         Returns:
             What was done.
@@ -170,6 +161,8 @@ class RemoteLoader:
         place = self._place(manifest_url)
         async with self._busy:
             run = _Run(place.source, time.monotonic())
+            if again:
+                self._put_back = {}
             return await self._reported(run, self._synced(run, place, unsigned=not verify_signature, apply=apply))
 
     async def plan(self, manifest_url: str, *, verify_signature: bool = True) -> RemotePlan:
@@ -223,6 +216,12 @@ class RemoteLoader:
             self._step(run, "commit")
             await self._commit(delivery)
             return self._report("unchanged", plan, staging)
+        if self._put_back == delivery.digests:
+            self._mounts.release(self._in_force.candidates)
+            raise UnhealthyError(
+                f"the manifest of {delivery.source} is the one that was put back before; what served serves on",
+                "another one from its publisher; or oneiric remote-sync, to try it again",
+            )
         swapped = await self._applied(run, delivery, change, self._options.probation)
         return self._report("applied", plan, staging, swapped)
 
@@ -277,9 +276,11 @@ class RemoteLoader:
                 self._step(run, "commit")
                 await self._commit(delivery)
         except BaseException as error:
+            if isinstance(error, LifecycleError):
+                self._put_back = delivery.digests
             await self._undone(transaction, delivery, error)
             raise
-        self._in_force = _InForce(delivery, change.result)
+        self._in_force = InForce(delivery, change.result)
         self.status.in_force(delivery, applied=True)
         self.status.trusted(delivery.trusted)
         self._mounts.release(change.result)
@@ -314,7 +315,7 @@ class RemoteLoader:
 
     def _is_in_force(self, delivery: Delivery) -> bool:
         before = self._in_force.delivery
-        return before is not None and _digests(before) == _digests(delivery)
+        return before is not None and before.digests == delivery.digests
 
     # Reports
 
@@ -378,10 +379,6 @@ class RemoteLoader:
             place = place_at(url, self._fetcher)
             self._places = {url: place}
         return place
-
-
-def _digests(delivery: Delivery) -> dict[str, str]:
-    return {name: each.digest for name, each in delivery.manifests.items()}
 
 
 def _since(run: _Run) -> float:

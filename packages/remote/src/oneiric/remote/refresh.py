@@ -20,7 +20,7 @@ class Syncing(Protocol):
     async def restore(self) -> object | None:
         """Put in force what is stored; None when nothing is."""
 
-    async def sync(self, manifest_url: str, *, verify_signature: bool = True) -> object:
+    async def sync(self, manifest_url: str, *, verify_signature: bool = True, again: bool = True) -> object:
         """Put in force what is current."""
 
 
@@ -85,7 +85,7 @@ class RemoteRefresh:
     async def _refresh(self, first: asyncio.Event) -> None:
         while True:
             try:
-                await self._loader.sync(self._url, verify_signature=self._verify)
+                await self._loader.sync(self._url, verify_signature=self._verify, again=False)
             except OneiricError:
                 pass  # the loader has told its observers
             except Exception as error:  # noqa: BLE001 - what breaks one sync must not end those that follow

@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from oneiric.core import Secret
 from oneiric.core.errors import ConfigurationError, MissingExtraError
 from oneiric.core.security import FactoryAllowList
+from oneiric.runtime._telemetry_metrics import metrics
 from oneiric.runtime.logging import get_logger
 from oneiric.runtime.settings import OneiricSettings, RemoteSettings, resolve_secrets
 from oneiric.runtime.telemetry import count, measure, span
@@ -109,6 +110,13 @@ class Remote:
     async def restore(self) -> "SyncReport | None":
         """Put in force again what was committed to last; see `RemoteLoader.restore`."""
         return await self.loader.restore()
+
+    def watch(self) -> Callable[[], None]:
+        """Offer whether what is in force has expired, as a gauge; return the call that ends that."""
+        found = metrics()
+        if found is None:
+            return lambda: None
+        return found.watch("oneiric_remote_stale", lambda: float(self.loader.status_document()["stale"]))
 
     def status(self) -> dict[str, Any]:
         """Return what ``remote_status.json`` holds, as of now."""

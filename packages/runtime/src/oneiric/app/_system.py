@@ -67,6 +67,7 @@ class System:
         if self.supervisor is not None:
             self.supervisor.observe(self._child_changed)
         self._otel = _otel(app)
+        self._unwatch: Callable[[], object] = int
         self._plan(options)
 
     def _plan(self, options: "OrchestrateOptions") -> None:
@@ -95,6 +96,7 @@ class System:
         if is_wanted(settings):
             # Services may come from a manifest: the last good one is in force before they start.
             remote = remote_part(app, health)
+            self._unwatch = app.remote.watch()
             app.remote.loader.observe(lambda ended: self.plane.feed.publish("remote-synced", ended.as_dict()))
             add(remote, after=("app",))
             before_services = ("app", remote.name)
@@ -125,6 +127,7 @@ class System:
         finally:
             ending.cancel()
             self.plane.close()
+            self._unwatch()
             otel, self._otel = self._otel, None
             if otel is not None:
                 await asyncio.to_thread(otel.shutdown)  # it may wait for an exporter
