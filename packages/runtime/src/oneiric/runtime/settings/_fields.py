@@ -79,7 +79,7 @@ def _described(field: FieldInfo, path: Path, aliases: tuple[str, ...]) -> Settin
     return SettingField(
         path=path,
         type=", ".join([type_in_words(field.annotation), *_bounds(field)]),
-        default=plain_default(field.default),
+        default=plain_default(field.get_default(call_default_factory=True)),
         description=field.description or "",
         allowed=_allowed(field.annotation),
         aliases=aliases,
