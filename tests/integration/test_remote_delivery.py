@@ -179,6 +179,23 @@ def test_a_serverless_system_reads_no_network_and_nothing_unsigned(tmp_path: Pat
     asyncio.run(run())
 
 
+def test_where_somebody_is_trusted_the_configured_file_cannot_be_swapped_for_an_unsigned_one(tmp_path: Path) -> None:
+    async def run() -> None:
+        repository = RepositorySimulator(product="acme", now=time.time)
+        (tmp_path / "root.json").write_bytes(repository.roots[0])
+        path = tmp_path / "manifest.json"
+        path.write_text('{"entries": []}')
+        settings = {"remote.manifest_url": str(path), "remote.cache_dir": str(tmp_path / "state")}
+        trusting = {**settings, "remote.root_path": str(tmp_path / "root.json")}
+        async with App.open(overrides=settings, environ={}) as app:
+            assert (await app.remote.sync()).plan.signature == "unsigned"
+        async with App.open(overrides=trusting, environ={}) as app:
+            with pytest.raises(SignatureError):
+                await app.remote.sync()
+
+    asyncio.run(run())
+
+
 # Kills
 
 CHILD = """

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.remote.delivering import URL, Client, Clock, Publisher, nothing
+from tests.remote.delivering import ALLOWED, AT_ONCE, URL, Client, Clock, Publisher, nothing
 
 from oneiric.core.errors import (
     DigestError,
@@ -27,9 +28,9 @@ from oneiric.core.events import Bound
 from oneiric.core.resolution import Candidate
 from oneiric.remote.apply import Probation, change_between
 from oneiric.remote.artifacts import mounted_artifacts
-from oneiric.remote.loader import RemoteLoader, SyncFailed
+from oneiric.remote.loader import LoaderOptions, RemoteLoader, SyncFailed
 from oneiric.remote.testing import tampered
-from oneiric.remote.trust import TrustedState
+from oneiric.remote.trust import EmbeddedPolicy, TrustedState, TrustRoot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -552,3 +553,60 @@ async def test_no_root_means_nobody_is_trusted(client: Client, publisher: Publis
     with pytest.raises(SignatureError, match="no key is trusted"):
         await loader.sync(URL)
     assert loader.status_document()["last_refusal"]["error"] == "SignatureError"
+
+
+# Keys without a root document
+
+
+@pytest.fixture
+def keys_only(client: Client, publisher: Publisher, tmp_path: Path) -> RemoteLoader:
+    keys = tuple(key.public for key in publisher.repository.keys["manifest"])
+    return RemoteLoader(
+        client.resolver,
+        client.lifecycle,
+        root=TrustRoot.from_keys(keys, product="acme"),
+        fetcher=publisher.fetcher,
+        cache_dir=tmp_path / "other",
+        options=LoaderOptions(factories=ALLOWED, probation=AT_ONCE, embedded=EmbeddedPolicy(accept=True)),
+        clock=publisher.clock,
+    )
+
+
+async def test_a_server_that_says_nothing_changed_is_believed_no_further_than_the_signature(
+    publisher: Publisher, client: Client, keys_only: RemoteLoader
+) -> None:
+    publisher.publish("1.0")
+    await keys_only.sync(URL)
+    publisher.fetcher.asked.clear()
+
+    report = await keys_only.sync(URL)
+
+    assert report.outcome == "unchanged"
+    assert publisher.fetcher.asked == ["manifest"]
+    publisher.clock.now += 40 * 86_400
+    with pytest.raises(ExpiredError):
+        await keys_only.sync(URL)
+    assert client.offered("cache") == "1.0"
+
+
+async def test_a_document_of_an_earlier_format_is_taken_where_that_is_allowed_and_its_tampered_twin_is_not(
+    publisher: Publisher, client: Client, keys_only: RemoteLoader
+) -> None:
+    key = publisher.repository.keys["manifest"][0]
+    row = {"domain": "adapter", "key": "cache", "provider": "acme", "factory": "acme.cache:Part", "version": "0.9"}
+    document = {"source": "acme", "entries": [row]}
+    message = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    signature = base64.b64encode(key.sign(message)).decode()
+    embedded = {**document, "signature": signature, "signature_algorithm": "ed25519"}
+    publisher.repository.manifest = json.dumps(embedded).replace("0.9", "6.6").encode()
+    with pytest.raises(SignatureError, match="threshold"):
+        await keys_only.sync(URL)
+    publisher.repository.manifest = json.dumps(embedded).encode()
+
+    report = await keys_only.sync(URL)
+
+    assert report.plan.signature == "embedded"
+    # Nothing but an artifact or an installed distribution stands for the module it names.
+    assert [each.outcome for each in report.plan.verdicts] == ["refused"]
+    assert "acme.cache" in str(report.plan.verdicts[0].reason)
+    assert client.offered("cache") is None

@@ -62,10 +62,12 @@ class Remote:
 
         settings = app.settings.remote
         self._app = app
+        root = _root(settings)
+        self._trusts_somebody = root is not None
         self.loader: RemoteLoader = RemoteLoader(
             app.resolver,
             app.lifecycle,
-            root=_root(settings),
+            root=root,
             fetcher=None if app.settings.profile.inline_manifest_only else _Fetching(app),
             cache_dir=app.settings.state_dir,
             options=_options(settings),
@@ -86,11 +88,16 @@ class Remote:
         return url
 
     def must_verify(self, url: str) -> bool:
-        """Tell whether a manifest must be signed: always, but for a local file where the settings allow it."""
+        """Tell whether a manifest must be signed.
+
+        Always, but for a local file: one that was named by hand, or one that the settings name where they name nobody
+        to trust. Where they do, whoever can write to the file is not to decide that it needs no signature.
+        """
         from oneiric.remote.loader import is_network  # noqa: PLC0415 - a distribution of its own
 
         settings = self._app.settings
-        return is_network(url) or settings.remote.signature_required or settings.profile.name == "serverless"
+        by_rule = settings.remote.signature_required or settings.profile.name == "serverless"
+        return is_network(url) or by_rule or (self._trusts_somebody and url == settings.remote.manifest_url)
 
     async def sync(self, manifest_url: str | None = None, *, apply: bool = True) -> "SyncReport":
         """Put in force what is current; see `RemoteLoader.sync`.
