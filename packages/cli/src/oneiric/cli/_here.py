@@ -1,6 +1,7 @@
 """An application in this process, with the stores of the state directory, for as long as a command runs."""
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -35,7 +36,7 @@ def app_here(options: RootOptions, overrides: Mapping[str, Any] | None = None) -
 
 
 def done_here[T](app: App, work: Callable[[App], Awaitable[T]]) -> T:
-    """Enter the application, do the work, and clean up.
+    """Enter the application, do the work, and clean up; SIGTERM is heeded as Ctrl-C is.
 
     Raises:
         OneiricError: What the work raised.
@@ -43,7 +44,13 @@ def done_here[T](app: App, work: Callable[[App], Awaitable[T]]) -> T:
     """
 
     async def do() -> T:
+        mine = asyncio.current_task()
+        if mine is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, mine.cancel)
         async with app:
             return await work(app)
 
-    return asyncio.run(do())
+    try:
+        return asyncio.run(do())
+    except asyncio.CancelledError as error:
+        raise KeyboardInterrupt from error

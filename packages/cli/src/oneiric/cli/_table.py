@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "decisions": "Tell what was decided, when and why.",
     "events": "Follow what happens, until it is interrupted.",
     "event": "Emit and explain events; list and replay what was not taken.",
+    "workflow": "Plan, run and queue workflows; show, resume, retry and cancel their runs.",
 }
 
 #: Group → its commands. Each is a module in the package of the group's name.
@@ -59,6 +60,16 @@ GROUPS: Final = {
         "explain": "Say which handlers an event would run, and what keeps it from the others; runs nothing.",
         "dead-letters": "List what was not taken, why, and by whom.",
         "replay": "Give dead letters again to the handlers that did not take them, in this process.",
+    },
+    "workflow": {
+        "plan": "Show what a run of a workflow runs; runs nothing.",
+        "run": "Run a workflow in this process; interrupted, it can be resumed.",
+        "enqueue": "Have a run begun by whoever works off the queue.",
+        "runs": "List the runs that are kept, the newest first.",
+        "show": "Show a run with its nodes: states, times, results.",
+        "resume": "Go on with a run that was interrupted, failed or was cancelled, in this process.",
+        "cancel": "Cancel a run: at once where nobody runs it, else when the process that does next writes.",
+        "retry": "Run a node of a run, and all that depends on it, again, in this process.",
     },
     "secrets": {
         "rotate": "Read secrets anew and swap what uses them, all or none.",

@@ -1,0 +1,1 @@
+"""``oneiric workflow``: one module a command; imported when the command is called."""
