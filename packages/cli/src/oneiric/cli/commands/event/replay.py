@@ -37,7 +37,7 @@ def command(
 
 async def _all(app: "App") -> list[str]:
     store = app.execution.dead_letters
-    kept = [] if store is None else await store.letters(kind="event", limit=await store.count())
+    kept = await store.letters(kind="event", limit=await store.count())
     return [letter.id for letter in reversed(kept) if letter.is_whole]
 
 
