@@ -200,6 +200,7 @@ def test_where_somebody_is_trusted_the_configured_file_cannot_be_swapped_for_an_
 
 CHILD = """
 import asyncio, json, os, signal, sys
+from oneiric.core.errors import ManifestError
 from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import Resolver
 from oneiric.core.security import FactoryAllowList
@@ -214,7 +215,20 @@ directory, fatal, syncs = sys.argv[1], sys.argv[2], sys.argv[3] == "sync"
 armed = False
 
 
+ran, at = [], ""
+
+
+def hook(event, arguments):
+    if armed and event in {"import", "exec", "compile"} and "_oneiric_remote_" in repr(arguments):
+        ran.append(at)
+
+
+sys.addaudithook(hook)
+
+
 def step(name):
+    global at
+    at = name
     if armed and name == fatal:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -238,9 +252,14 @@ async def main():
                     await lifecycle.activate("adapter", key)
             global armed
             armed = True
-            await loader.sync(f"{directory}/mirror/manifest.json")
+            try:
+                await loader.sync(f"{directory}/mirror/manifest.json")
+            except ManifestError as error:
+                print(json.dumps([type(error).__name__, ran]))
+                return
         found = [await lifecycle.activate("adapter", key) for key in ("cache", "queue")]
         print(json.dumps([each.version for each in found]))
+        print(json.dumps(sorted(set(ran))), file=sys.stderr)
 
 
 asyncio.run(main())
@@ -286,6 +305,19 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_and_never_half(updated: Pa
 
     wanted = "2.0" if step == "done" else "1.0"
     assert restarted.stdout == f'["{wanted}", "{wanted}"]\n', restarted.stderr
+
+
+def test_nothing_that_was_delivered_runs_before_it_is_verified(updated: Path, tmp_path: Path) -> None:
+    honest, hostile = tmp_path / "honest", tmp_path / "hostile"
+    shutil.copytree(updated, honest)
+    shutil.copytree(updated, hostile)
+    for archive in (hostile / "mirror").glob("*.zip"):
+        archive.write_bytes(archive.read_bytes()[:-1] + b"x")
+
+    done = child(honest, "", "sync")
+    assert done.stdout == '["2.0", "2.0"]\n'
+    assert done.stderr == '["swap"]\n'  # and in no step before it
+    assert child(hostile, "", "sync").stdout == '["DigestError", []]\n'
 
 
 def mirror(repository: RepositorySimulator, directory: Path, version: str) -> None:
