@@ -150,6 +150,7 @@ def test_an_older_manifest_is_refused_with_5_and_told_by_status(publisher: Publi
     assert (done.code, error_of(done)) == (5, "RollbackError")
     status = oneiric("--config", "settings.yml", "remote-status")
     assert "RollbackError" in status.out
+    assert "acme version 2, envelope" in status.out  # what is stored is told all the same
 
 
 def test_an_artifact_that_was_changed_is_refused_with_5(publisher: Publisher, oneiric: Run) -> None:

@@ -108,6 +108,19 @@ def test_an_application_takes_what_is_signed_over_https_and_refuses_its_tampered
     asyncio.run(run())
 
 
+def test_a_manifest_that_is_named_by_hand_may_lie_on_a_host_that_the_settings_do_not_name(tmp_path: Path) -> None:
+    async def run() -> None:
+        publisher = Publisher()
+        async with publisher.server:
+            publisher.publish("1.0")
+            settings = publisher.settings(tmp_path)
+            url = settings.pop("remote.manifest_url")
+            async with App.open(overrides={**settings, "remote.enabled": False}, environ={}) as app:
+                assert (await app.remote.sync(url)).outcome == "applied"
+
+    asyncio.run(run())
+
+
 def test_tls_cannot_be_left_unverified(tmp_path: Path) -> None:
     async def run() -> None:
         publisher = Publisher()

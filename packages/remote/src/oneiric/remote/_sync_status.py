@@ -50,6 +50,12 @@ class RemoteStatus:
         self._trust: dict[str, Any] = {"root_version": None, "root_expires": None, "freshness_version": None}
         self._trust |= {"freshness_expires": None}
         self._problems: tuple[str, ...] = ()
+        if isinstance(before, Mapping):
+            # What this process has not looked at yet is as it was, and not applied here.
+            if isinstance(about := before.get("manifest"), Mapping):
+                self._in_force = {**about, "applied": False}
+            if isinstance(trust := before.get("trust"), Mapping):
+                self._trust |= {name: trust.get(name) for name in self._trust}
 
     @property
     def consecutive_failures(self) -> int:

@@ -64,11 +64,12 @@ class Remote:
         self._app = app
         root = _root(settings)
         self._trusts_somebody = root is not None
+        self._fetching = _Fetching(app)
         self.loader: RemoteLoader = RemoteLoader(
             app.resolver,
             app.lifecycle,
             root=root,
-            fetcher=None if app.settings.profile.inline_manifest_only else _Fetching(app),
+            fetcher=None if app.settings.profile.inline_manifest_only else self._fetching,
             cache_dir=app.settings.state_dir,
             options=_options(settings),
             trace=lambda: span("remote.sync"),
@@ -106,13 +107,19 @@ class Remote:
             manifest_url: By default the one that the settings name.
             apply: False only verifies and stores.
         """
-        url = manifest_url or self.url
+        url = self._named(manifest_url)
         return await self.loader.sync(url, verify_signature=self.must_verify(url), apply=apply)
 
     async def plan(self, manifest_url: str | None = None) -> Any:
         """Return what a sync would change; see `RemoteLoader.plan`."""
-        url = manifest_url or self.url
+        url = self._named(manifest_url)
         return await self.loader.plan(url, verify_signature=self.must_verify(url))
+
+    def _named(self, manifest_url: str | None) -> str:
+        """Return the manifest to sync; the host of one that was named by hand may be asked."""
+        if manifest_url is not None:
+            self._fetching.allow(manifest_url)
+        return manifest_url or self.url
 
     async def restore(self) -> "SyncReport | None":
         """Put in force again what was committed to last; see `RemoteLoader.restore`."""
@@ -156,6 +163,12 @@ class _Fetching:
     def __init__(self, app: "App") -> None:
         self._app = app
         self._made: tuple[str | None, SafeFetcher] | None = None
+        self._also: tuple[str, ...] = ()
+
+    def allow(self, url: str) -> None:
+        """Let the host of a URL be asked beside those of the settings."""
+        if url not in self._also:
+            self._also, self._made = (*self._also, url), None
 
     async def fetch(self, url: str, **wanted: Any) -> Any:
         return await (await self._fetcher()).fetch(url, **wanted)
@@ -165,7 +178,7 @@ class _Fetching:
         secret = await self._credential(settings)
         value = None if secret is None else secret.reveal()
         if self._made is None or self._made[0] != value:
-            self._made = (value, _safe_fetcher(settings, secret))
+            self._made = (value, _safe_fetcher(settings, secret, self._also))
         return self._made[1]
 
     async def _credential(self, settings: RemoteSettings) -> Secret | None:
@@ -175,7 +188,7 @@ class _Fetching:
         return resolved.auth.token
 
 
-def _safe_fetcher(settings: RemoteSettings, secret: Secret | None) -> "SafeFetcher":
+def _safe_fetcher(settings: RemoteSettings, secret: Secret | None, also: tuple[str, ...]) -> "SafeFetcher":
     from oneiric.remote.fetch import Credential, FetchLimits, SafeFetcher  # noqa: PLC0415 - a distribution of its own
 
     url = settings.manifest_url or ""
@@ -189,21 +202,22 @@ def _safe_fetcher(settings: RemoteSettings, secret: Secret | None) -> "SafeFetch
         failures_to_open=settings.circuit_breaker_threshold,
         open_seconds=max(settings.circuit_breaker_reset, _LEAST_SECONDS),
     )
-    return SafeFetcher(_fetch_policy(settings), limits, credentials=credentials, tls=_tls(settings))
+    return SafeFetcher(_fetch_policy(settings, also), limits, credentials=credentials, tls=_tls(settings))
 
 
-def _fetch_policy(settings: RemoteSettings) -> "FetchPolicy":
+def _fetch_policy(settings: RemoteSettings, also: tuple[str, ...]) -> "FetchPolicy":
     from oneiric.remote.fetch import FetchPolicy  # noqa: PLC0415 - a distribution of its own
 
     try:
-        parts = urlsplit(settings.manifest_url or "")
-        host, port = parts.hostname or "", parts.port
+        named = [urlsplit(url) for url in (settings.manifest_url or "", *also)]
+        hosts = [parts.hostname for parts in named if parts.hostname]
+        ports = [parts.port for parts in named if parts.port is not None]
     except ValueError as error:
-        raise ConfigurationError(f"remote.manifest_url is no URL: {error}") from error
+        raise ConfigurationError(f"the manifest's URL is none: {error}", "remote.manifest_url") from error
     return FetchPolicy(
-        hosts=(*((host,) if host else ()), *settings.allowed_hosts),
+        hosts=(*hosts, *settings.allowed_hosts),
         http_hosts=settings.http_hosts,
-        ports=(*((port,) if port is not None else ()), *settings.ports),
+        ports=(*ports, *settings.ports),
         private_networks=settings.private_networks,
         roots=settings.allowed_file_uri_roots if settings.allow_file_uris else (),
     )

@@ -15,6 +15,7 @@ __all__ = ["command"]
 
 _STALE = 3
 _FILE = "remote_status.json"
+_NOT_APPLIED = {"envelope": "stored, in force from the next start on:"}
 
 
 def command(context: typer.Context) -> Result:
@@ -67,7 +68,7 @@ def _text(document: dict[str, Any], style: Style) -> Iterator[str]:
         return
     about = status["manifest"]
     if about is not None:
-        state = "in force" if about["applied"] else "stored, applied at the next start"
+        state = "in force" if about["applied"] else _NOT_APPLIED.get(about["signature"], "seen, and not stored:")
         version = "" if about["version"] is None else f" version {about['version']}"
         yield f"{state:<10} {printable(about['product'] or about['source'])}{version}, {about['signature']}"
         yield f"           sha256 {about['digest']}"
