@@ -242,7 +242,8 @@ async def test_a_fan_out_runs_once_for_each_item_and_returns_the_results_in_orde
     [
         ({"for_each": "${context.text}"}, "for_each is a str and no list"),
         ({"for_each": "${context.missing}"}, "the template ${context.missing} finds nothing"),
-        ({"payload": "${context.missing}"}, "the template ${context.missing} finds nothing"),
+        ({"payload": "${context.missing}"}, "the template ${context.missing} finds nothing (context has: text)"),
+        ({"payload": "${context.text.x}"}, "finds nothing (context.text is of type str)"),
     ],
 )
 async def test_what_a_template_does_not_find_fails_the_node(stated: dict[str, Any], sentence: str) -> None:

@@ -63,15 +63,28 @@ class Reference:
 
     def find(self, scope: Scope) -> Any:
         """Return what stands there, or `ABSENT`."""
-        if self.root == "nodes":
-            found = scope.outputs.get(self.node, ABSENT)
-            if found is SKIPPED:
-                return ABSENT
-        else:
-            found = getattr(scope, self.root)
+        found = self._top(scope)
         for name in self.path:
             found = below(found, name)
         return found
+
+    def _top(self, scope: Scope) -> Any:
+        if self.root != "nodes":
+            return getattr(scope, self.root)
+        found = scope.outputs.get(self.node, ABSENT)
+        return ABSENT if found is SKIPPED else found
+
+    def _found_instead(self, scope: Scope) -> str:
+        """Return what there is where the path ends; names only, since values may be secret."""
+        found, where = self._top(scope), self.text.removesuffix("".join(f".{name}" for name in self.path))
+        for name in self.path:
+            deeper = below(found, name)
+            if deeper is ABSENT:
+                break
+            found, where = deeper, f"{where}.{name}"
+        if isinstance(found, Mapping):
+            return f"{where} has: {', '.join(sorted(map(str, found))) or 'nothing'}"
+        return f"{where} is of type {type(found).__name__}"
 
     def render(self, scope: Scope) -> Any:
         """Return a copy of what stands there; None for the output of a node that was skipped.
@@ -83,7 +96,7 @@ class Reference:
         if found is ABSENT:
             if self.root == "nodes" and scope.outputs.get(self.node) is SKIPPED:
                 return None
-            raise WorkflowError(f"the template ${{{self.text}}} finds nothing", "look at what the run's nodes returned")
+            raise WorkflowError(f"the template ${{{self.text}}} finds nothing ({self._found_instead(scope)})")
         return fresh(found)
 
 
