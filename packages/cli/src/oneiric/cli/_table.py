@@ -30,6 +30,8 @@ COMMANDS: Final = {
     "events": "Follow what happens, until it is interrupted.",
     "event": "Emit and explain events; list and replay what was not taken.",
     "workflow": "Plan, run and queue workflows; show, resume, retry and cancel their runs.",
+    "schedule": "Have things done at certain times; list, preview, pause and remove schedules.",
+    "worker": "Do the tasks and workflows of a queue until SIGTERM.",
 }
 
 #: Group → its commands. Each is a module in the package of the group's name.
@@ -70,6 +72,14 @@ GROUPS: Final = {
         "resume": "Go on with a run that was interrupted, failed or was cancelled, in this process.",
         "cancel": "Cancel a run: at once where nobody runs it, else when the process that does next writes.",
         "retry": "Run a node of a run, and all that depends on it, again, in this process.",
+    },
+    "schedule": {
+        "add": "Have something done at certain times: by --cron, --every or --at.",
+        "list": "List the schedules, when each fires next, and what became of the last slot.",
+        "preview": "Show when a schedule fires next: what is listed is what then fires.",
+        "pause": "Let the slots of a schedule pass without firing, until it is resumed.",
+        "resume": "Fire the slots of a schedule again, from now on.",
+        "remove": "Forget a schedule; what it is doing goes on.",
     },
     "secrets": {
         "rotate": "Read secrets anew and swap what uses them, all or none.",

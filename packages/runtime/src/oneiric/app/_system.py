@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from oneiric.app._app import App
 from oneiric.app._plane import AppPlane
 from oneiric.app._remote import is_wanted, remote_part
+from oneiric.app._schedules import ScheduledWork, has_schedules
 from oneiric.app._services import SupervisedServices
 from oneiric.core.errors import LifecycleError, MissingExtraError, OneiricError
 from oneiric.runtime.events import event_record
@@ -93,7 +94,9 @@ class System:
             add(health, after=("app",))
         add(SecretsRefresh(app.secrets), after=("app",))
         before_services: tuple[str, ...] = ("app",)
-        if is_wanted(settings):
+        if is_wanted(settings) and app.beside:
+            add(_LastGood(app), after=("app",))
+        elif is_wanted(settings):
             # Services may come from a manifest: the last good one is in force before they start.
             remote = remote_part(app, health)
             self._unwatch = app.remote.watch()
@@ -102,6 +105,8 @@ class System:
             before_services = ("app", remote.name)
         if self._services is not None:
             add(self._services, after=before_services)
+        if has_schedules(app):
+            add(ScheduledWork(app), after=before_services)
         if settings.profile.watchers_enabled and app.loaded.path is not None:
             from oneiric.runtime.watchers import watch_config  # noqa: PLC0415 - watchfiles, only where it watches
 
@@ -180,6 +185,24 @@ class _RecorderPart:
         if self._unsubscribe is not None:
             self._unsubscribe()
         await self._recorder.flush()
+
+
+class _LastGood:
+    """What the system that this one runs beside was delivered last, put in force here too; nothing is fetched."""
+
+    name = "remote"
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def start(self) -> None:
+        try:
+            await self._app.remote.restore()
+        except OneiricError as error:
+            get_logger("oneiric.app").warning("remote-not-restored", reason=str(error))
+
+    async def stop(self) -> None:
+        """Have nothing to stop."""
 
 
 def _services(app: App) -> SupervisedServices | None:

@@ -1,0 +1,1 @@
+"""``oneiric schedule``: one module a command; imported when the command is called."""
