@@ -64,22 +64,6 @@ class Corner:
         asyncio.run(delete())
 
 
-@pytest.fixture(scope="session")
-def nats_url(service_missing: Callable[[str], NoReturn]) -> str:
-    """Return the address of a real NATS server with JetStream; ``ONEIRIC_TEST_NATS_URL`` names another."""
-    given = os.environ.get("ONEIRIC_TEST_NATS_URL")
-    if given:
-        return given
-    try:
-        with socket.create_connection((HOST, 4222), timeout=2) as connection:
-            answers = b'"jetstream":true' in connection.recv(4096)
-    except OSError:
-        answers = False
-    if not answers:
-        service_missing("no NATS with JetStream answers on 127.0.0.1:4222")
-    return f"nats://{HOST}:4222"
-
-
 @pytest.fixture
 def corner(nats_url: str) -> Iterator[Corner]:
     found = Corner(nats_url)
