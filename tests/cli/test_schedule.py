@@ -88,6 +88,18 @@ def test_the_orchestrator_fires_what_is_added_while_it_runs(project: Project) ->
     assert {each["name"]: each["last"]["state"] for each in listed} == {"e": "done", "t": "done", "w": "done"}
 
 
+def test_nothing_is_fired_where_the_scheduler_is_off(project: Project) -> None:
+    settings = project.home / "settings" / "oneiric.toml"
+    settings.write_text(settings.read_text() + "\n[scheduler]\nenabled = false\n")
+
+    with held_until(project.begin("orchestrate", "--no-http", "--json")) as orchestrator:
+        orchestrator.stdout.readline()  # type: ignore[union-attr]  # a pipe
+        parts = json.loads(project.run("status", "--json").stdout)["system"]["parts"]
+
+    assert "scheduler" not in {part["name"] for part in parts}
+    assert not (project.state / "schedules.sqlite").exists()
+
+
 def test_a_ruined_store_keeps_nothing_else_from_starting_and_is_not_replaced(project: Project) -> None:
     project.state.mkdir(mode=0o700)
     store = project.state / "schedules.sqlite"

@@ -226,3 +226,26 @@ def test_an_unknown_run_is_not_found(project: Project) -> None:
     for command in (["show"], ["resume"], ["retry"], ["cancel"]):
         done = project.run("workflow", *command, "nope")
         assert (done.returncode, "'nope'" in done.stderr) == (4, True), done.stderr
+
+
+def test_a_paused_workflow_is_not_run(project: Project) -> None:
+    assert project.run("pause", "workflow:steps", "--note", "stocktaking").returncode == 0
+
+    done = project.run("workflow", "run", "steps")
+
+    assert (done.returncode, "stocktaking" in done.stderr) == (1, True)
+    assert project.lines() == []
+
+
+def test_the_options_of_the_quick_start_work_as_they_are_written(oneiric: Callable[..., Any]) -> None:
+    context = '{"lines": [{"quantity": 2, "price": 3}]}'
+    arguments = ["--demo", "workflow", "run", "--workflow", "demo-workflow", "--context", context, "--json"]
+
+    first = oneiric(*arguments, "--workflow-checkpoints", "runs.sqlite", "--resume-checkpoint")
+    second = oneiric("--demo", "event", "emit", "--topic", "cli.event", "--payload", "{}", "--json")
+
+    assert check("workflow-run", first.out)["results"] == {"demo-step": {"lines": 1, "total": 6}}
+    assert Path("runs.sqlite").exists()
+    assert check("event-emit", second.out)["results"][0]["value"] == {"topic": "cli.event", "seen": 1}
+    assert oneiric("workflow", "plan", "demo-workflow", "--demo").code == 0
+    assert oneiric("workflow", "enqueue", "demo-workflow", "--context", "{}", "-p", "sqlite", "--demo").code == 0

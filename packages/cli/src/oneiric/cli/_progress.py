@@ -109,7 +109,7 @@ class Progress:
     async def __aexit__(self, *_: object) -> None:
         if self._drawing is not None:
             self._drawing.cancel()
-            await asyncio.wait([self._drawing])
+            await asyncio.gather(self._drawing, return_exceptions=True)  # a look that failed is the run's to tell
         self._draw([])
 
     async def _keep_drawing(self) -> None:

@@ -29,7 +29,9 @@ def command(  # noqa: PLR0917 - typer's way to declare options; the published on
     queue: Annotated[
         str | None, typer.Option("--queue-category", "--queue", metavar="KEY", help="The queue adapter's key.")
     ] = None,
-    provider: Annotated[str | None, typer.Option(metavar="NAME", help="The provider of the queue.")] = None,
+    provider: Annotated[
+        str | None, typer.Option("--provider", "-p", metavar="NAME", help="The provider of the queue.")
+    ] = None,
     metadata: Annotated[str | None, typer.Option(metavar="JSON", help="Goes along with the message.")] = None,
     checkpoints: Annotated[
         str | None, typer.Option("--workflow-checkpoints", metavar="FILE", help="Where the run is kept.")
