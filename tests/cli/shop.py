@@ -42,6 +42,11 @@ class Second:
         return 2
 
 
+class Till:
+    async def init(self):
+        note("till opened")
+
+
 class Picky:
     async def handle(self, envelope):
         if Path("broken").exists():
@@ -63,6 +68,7 @@ def register(resolver: Resolver):
     ]
     if Path("changed").exists():
         nodes[2]["payload"] = {"other": 1}
+    resolver.register(Candidate(domain="service", key="till", provider="more", factory=Till))
     for key, factory in (("first", First), ("second", Second)):
         resolver.register(Candidate(domain="task", key=key, provider="more", factory=factory))
     resolver.register(Candidate(

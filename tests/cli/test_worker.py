@@ -73,6 +73,19 @@ def test_a_stopping_worker_finishes_what_it_is_at(project: Project) -> None:
     assert project.lines() == ["first", "second", "first"]
 
 
+def test_a_worker_starts_no_service_and_needs_no_port(project: Project) -> None:
+    settings = project.home / "settings" / "oneiric.toml"
+    settings.write_text(settings.read_text() + '\n[services.selections]\ntill = "more"\n')
+
+    with held_until(project.begin("worker", "--json")) as worker:
+        worker.stdout.readline()  # type: ignore[union-attr]  # a pipe
+    assert project.lines() == []
+    assert not (project.state / "control.sock").exists()
+    with held_until(project.begin("orchestrate", "--no-http", "--json")) as orchestrator:
+        orchestrator.stdout.readline()  # type: ignore[union-attr]  # a pipe
+    assert project.lines() == ["till opened"]
+
+
 def test_an_unknown_queue_is_not_found(project: Project) -> None:
     done = project.run("worker", "--queue", "quue")
 

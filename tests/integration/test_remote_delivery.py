@@ -108,6 +108,20 @@ def test_an_application_takes_what_is_signed_over_https_and_refuses_its_tampered
     asyncio.run(run())
 
 
+def test_what_was_delivered_is_in_force_beside_the_system_too_and_nothing_is_fetched_for_it(tmp_path: Path) -> None:
+    async def run() -> None:
+        publisher = Publisher()
+        async with publisher.server:
+            publisher.publish("1.0")
+            settings = publisher.settings(tmp_path)
+            async with App.open(overrides=settings, environ={}) as app:
+                await app.remote.sync()
+        async with App.open(overrides=settings, environ={}, keep_state=True, beside=True) as beside:
+            assert (await beside.lifecycle.activate("adapter", "cache")).version == "1.0"
+
+    asyncio.run(run())
+
+
 def test_a_manifest_that_is_named_by_hand_may_lie_on_a_host_that_the_settings_do_not_name(tmp_path: Path) -> None:
     async def run() -> None:
         publisher = Publisher()

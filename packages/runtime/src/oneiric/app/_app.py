@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from oneiric.app._activity_refresh import ActivityRefresh
 from oneiric.app._execution import Execution, queue_key
 from oneiric.app._reloads import log_reload
-from oneiric.app._remote import Remote
+from oneiric.app._remote import Remote, restore_beside
 from oneiric.core.catalog import DiscoveryReport, discover, register_modules
 from oneiric.core.errors import LifecycleError
 from oneiric.core.lifecycle import LifecycleHooks, LifecycleManager, LifecycleTimeouts
@@ -345,6 +345,7 @@ class App:
             stack.callback(self.reloader.observe(partial(log_reload, telemetry)))
             await self.lifecycle.__aenter__()
             self._open = stack.pop_all()
+        await restore_beside(self)
         return self
 
     async def __aexit__(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from oneiric.core import Secret
-from oneiric.core.errors import ConfigurationError, MissingExtraError
+from oneiric.core.errors import ConfigurationError, MissingExtraError, OneiricError
 from oneiric.core.security import FactoryAllowList
 from oneiric.runtime._telemetry_metrics import metrics
 from oneiric.runtime.logging import get_logger
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from oneiric.remote.trust import TrustRoot
     from oneiric.runtime.state_files import HealthFile
 
-__all__ = ["Remote", "is_wanted", "remote_part"]
+__all__ = ["Remote", "is_wanted", "remote_part", "restore_beside"]
 
 _DISTRIBUTION: Final = "oneiric-remote"
 #: No fetch waits for nothing, whatever the settings say.
@@ -155,6 +155,22 @@ def remote_part(app: "App", health: "HealthFile | None") -> "RemoteRefresh":
         verify_signature=remote.must_verify(remote.url),
         interval_seconds=settings.remote.refresh_interval,
     )
+
+
+async def restore_beside(app: "App") -> None:
+    """Put in force what the system that an application runs beside was delivered last; nothing is fetched.
+
+    What cannot be restored is logged: whatever needs it fails with it.
+    """
+    if not (app.beside and app.state_dir is not None and is_wanted(app.settings)):
+        return
+    try:
+        await app.remote.restore()
+    except OneiricError as error:
+        get_logger("oneiric.remote").warning("remote-not-restored", reason=str(error))
+    except BaseException:
+        await app.aclose()  # it was being entered: nobody else leaves it
+        raise
 
 
 class _Fetching:

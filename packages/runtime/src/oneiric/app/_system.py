@@ -94,9 +94,7 @@ class System:
             add(health, after=("app",))
         add(SecretsRefresh(app.secrets), after=("app",))
         before_services: tuple[str, ...] = ("app",)
-        if is_wanted(settings) and app.beside:
-            add(_LastGood(app), after=("app",))
-        elif is_wanted(settings):
+        if is_wanted(settings) and not app.beside:
             # Services may come from a manifest: the last good one is in force before they start.
             remote = remote_part(app, health)
             self._unwatch = app.remote.watch()
@@ -185,24 +183,6 @@ class _RecorderPart:
         if self._unsubscribe is not None:
             self._unsubscribe()
         await self._recorder.flush()
-
-
-class _LastGood:
-    """What the system that this one runs beside was delivered last, put in force here too; nothing is fetched."""
-
-    name = "remote"
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-
-    async def start(self) -> None:
-        try:
-            await self._app.remote.restore()
-        except OneiricError as error:
-            get_logger("oneiric.app").warning("remote-not-restored", reason=str(error))
-
-    async def stop(self) -> None:
-        """Have nothing to stop."""
 
 
 def _services(app: App) -> SupervisedServices | None:

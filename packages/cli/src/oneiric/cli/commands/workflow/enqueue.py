@@ -49,18 +49,31 @@ def command(  # noqa: PLR0917 - typer's way to declare options; the published on
     if provider is not None:
         settings[f"adapters.selections.{queue or 'queue'}"] = provider
     app = app_here(options_of(context), settings)
-    category = app.workflows.spec(name).queue_category or app.tasks.queue.key  # type: ignore[union-attr]  # an App's has one
-    if queue not in {None, category}:
-        what = f"workflow {name!r} states the queue {category!r} itself"
-        raise ConfigurationError(what, f"oneiric workflow enqueue {name}")
 
     async def enqueue(app: "App") -> dict[str, Any]:
+        category = _category(app, name, queue)
         info = await app.workflows.enqueue(name, stated, run_id=run_id, metadata=along)
         serving = app.lifecycle.get_status("adapter", category).current_provider
-        return {"run_id": info.run_id, "queue_provider": serving, "queued_at": info.queued_at}
+        told = {"run_id": info.run_id, "queue_provider": serving, "queued_at": info.queued_at}
+        return {"queue_category": category, **told}
 
-    document = {"scope": "one-off", "workflow": name, "queue_category": category, **done_here(app, enqueue)}
+    document = {"scope": "one-off", "workflow": name, **done_here(app, enqueue)}
     return Result(document=document, text=lambda style: _text(document, style))
+
+
+def _category(app: "App", name: str, queue: str | None) -> str:
+    """Return the queue that a workflow goes to: its own, else the one that was said, else the application's.
+
+    Raises:
+        CandidateNotFoundError: There is no such workflow.
+        ConfigurationError: Another one was said than it states.
+    """
+    own = app.workflows.spec(name).queue_category
+    if own is not None and queue not in {None, own}:
+        raise ConfigurationError(
+            f"workflow {name!r} states the queue {own!r} itself", f"oneiric workflow enqueue {name}"
+        )
+    return own or queue or app.tasks.queue.key  # type: ignore[union-attr]  # an App's has one
 
 
 def _text(document: dict[str, Any], style: Style) -> Iterator[str]:
