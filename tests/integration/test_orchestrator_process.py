@@ -261,7 +261,7 @@ def test_a_second_signal_forces_the_end(tmp_path: Path) -> None:
     with Orchestrator(tmp_path, settings=with_settings(hang="cleanup")) as orchestrator:
         orchestrator.until_ready().process.send_signal(signal.SIGTERM)
         orchestrator.until(lambda: orchestrator.call("health")["reasons"] == ["stopping"])
-        assert orchestrator.end(signal.SIGTERM, seconds=5) == 128 + signal.SIGTERM
+        assert orchestrator.end(signal.SIGINT, seconds=5) == 128 + signal.SIGINT
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a database at all", b"SQLite format 3\0" + b"\xff" * 8192])

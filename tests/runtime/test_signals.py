@@ -11,17 +11,19 @@ import asyncio, sys
 from oneiric.runtime._signals import ProcessSignals
 
 async def main(mode):
-    stopped, forced = asyncio.Event(), asyncio.Event()
+    stopped, forced, reloaded = asyncio.Event(), asyncio.Event(), asyncio.Event()
     said = lambda word: print(word, flush=True)
     with ProcessSignals(
         stop=lambda: (said('stop'), stopped.set()),
         force=lambda: (said('force'), forced.set()),
-        reload=lambda: said('reload'),
+        reload=lambda: (said('reload'), reloaded.set()),
     ) as signals:
         said('ready')
         await stopped.wait()
         if mode == 'forced':
             await forced.wait()
+        if mode == 'echo':
+            await reloaded.wait()
         if mode == 'deaf':
             await asyncio.Event().wait()
         said(f'{signals.received!s} {signals.forced!s}')
@@ -60,6 +62,16 @@ def test_the_second_signal_forces() -> None:
         assert process.wait() == 0
 
 
+def test_the_echo_of_a_signal_forces_nothing() -> None:
+    with started("echo") as process:
+        process.send_signal(signal.SIGTERM)
+        assert line(process) == "stop"
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGHUP)
+        assert (line(process), line(process)) == ("reload", "15 None")
+        assert process.wait() == 0
+
+
 def test_sighup_reloads_and_stops_nothing() -> None:
     with started("once") as process:
         for _ in range(2):
@@ -74,7 +86,7 @@ def test_a_process_that_does_not_heed_being_forced_is_ended() -> None:
     with started("deaf") as process:
         process.send_signal(signal.SIGTERM)
         assert line(process) == "stop"
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
         assert line(process) == "force"
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 128 + signal.SIGTERM

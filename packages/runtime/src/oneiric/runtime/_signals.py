@@ -20,6 +20,8 @@ __all__ = ["LastResort", "ProcessSignals"]
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 #: How long a forced stop, or one whose time is over, may still take before the process ends whatever it does.
 _LAST_SECONDS: Final = 2.0
+#: The same signal again so soon is the same request: timeout(1) and many a wrapper send it to us and to our group.
+_ECHO_SECONDS: Final = 0.5
 
 
 class LastResort:
@@ -71,8 +73,8 @@ class ProcessSignals:
 
     Args:
         stop: Called with the first SIGTERM or SIGINT.
-        force: Called with the second. If the process is still there two seconds later, or with a third, it exits
-            at once with 128 plus the signal's number.
+        force: Called with the second, unless that repeats the first within half a second. If the process is still
+            there two seconds later, or with a third, it exits at once with 128 plus the signal's number.
         reload: Called with each SIGHUP; by default SIGHUP is left alone.
         grace_seconds: How long the block may go on after the first; two seconds later the process exits with 1,
             whatever hangs. None waits forever.
@@ -97,6 +99,7 @@ class ProcessSignals:
         self._before: dict[signal.Signals, Any] = {}
         self._last: LastResort | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._received_at = 0.0
         self.received: signal.Signals | None = None
         self.forced: signal.Signals | None = None
 
@@ -132,11 +135,13 @@ class ProcessSignals:
 
     def _stopping(self, number: signal.Signals) -> None:
         if self.received is None:
-            self.received = number
+            self.received, self._received_at = number, time.monotonic()
             if self._grace_seconds is not None:
                 self._end_in(self._grace_seconds + _LAST_SECONDS, 1)
             self._call(self._stop)
         elif self.forced is None:
+            if number == self.received and time.monotonic() - self._received_at < _ECHO_SECONDS:
+                return
             self.forced = number
             self._end_in(_LAST_SECONDS, 128 + number)
             self._call(self._force)
