@@ -521,10 +521,11 @@ async def test_a_run_is_cancelled_from_elsewhere(path: Path, hung: Any) -> None:
             await engine.start("w", run_id=run_id)
             await started.wait()
             outside = engine_of(Tasks(), HUNG, checkpoints=other)
-            assert (await outside.cancel(run_id)).status in {"running", "interrupted"}
+            lapsed = {"cancelled"} if lease_seconds < 1 else set()  # on a busy machine nobody may hold it just then
+            assert (await outside.cancel(run_id)).status in {"running", "interrupted"} | lapsed
             if lease_seconds == 600:
                 gate.set()
-            with pytest.raises(CheckpointError, match="was cancelled"):
+            with pytest.raises(CheckpointError, match="was cancelled|was taken over" if lapsed else "was cancelled"):
                 await engine.wait(run_id)
             assert (await outside.inspect(run_id)).status == "cancelled"
             assert (await outside.start("w", run_id=run_id)).status == "cancelled"
