@@ -30,7 +30,7 @@ def swap_to(fields: dict[str, Any], check: Callable[[SwapError], None]) -> None:
     async def main() -> None:
         resolver = Resolver()
         resolver.register(Candidate(domain="service", key="x", provider="good", factory=object))
-        timeouts = LifecycleTimeouts(activation_seconds=0.2)
+        timeouts = LifecycleTimeouts(activation_seconds=1.0)
         async with LifecycleManager(resolver, timeouts=timeouts) as lifecycle:
             old = await lifecycle.activate("service", "x")
             resolver.register(Candidate(domain="service", key="x", provider="bad", opt_in=True, **fields))

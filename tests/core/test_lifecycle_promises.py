@@ -11,10 +11,13 @@ import pytest
 from oneiric.core import Candidate, LifecycleManager, LifecycleTimeouts, Resolver
 from oneiric.core.errors import ActivationError, LifecycleError, SwapError
 from oneiric.core.events import Bound, CleanedUp, CleanupFailed, HookFailed, SwapFailed
+from oneiric.core.testing import run_driven
 
 QUICK = LifecycleTimeouts(
     activation_seconds=0.1, health_seconds=0.1, hook_seconds=0.1, drain_seconds=0.1, cleanup_seconds=0.1
 )
+#: Where a thread takes part, whose time cannot be driven: only what is meant to be late is.
+PATIENT = LifecycleTimeouts(activation_seconds=1.0)
 STEPS = ("instantiate", "init", "health", "pre_swap")
 FAULTS = ("raises", "hangs", "exits", "ignores cancellation", "is cancelled")
 
@@ -46,12 +49,12 @@ class Part:
 class World:
     """One resolver and lifecycle with a good provider and one that fails as told."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeouts: LifecycleTimeouts) -> None:
         self.made: list[Part] = []
         self.events: list[Any] = []
         self.release = asyncio.Event()
         self.resolver = Resolver()
-        self.lifecycle = LifecycleManager(self.resolver, timeouts=QUICK)
+        self.lifecycle = LifecycleManager(self.resolver, timeouts=timeouts)
         self.lifecycle.observe(self.events.append)
         self.offer("good", {})
 
@@ -102,10 +105,10 @@ class World:
         return [event for event in self.events if isinstance(event, kind)]
 
 
-def run(scenario: Callable[[World], Awaitable[None]]) -> None:
+def run(scenario: Callable[[World], Awaitable[None]], *, in_real_time: bool = False) -> None:
     async def main() -> None:
         tasks = asyncio.all_tasks()
-        world = World()
+        world = World(PATIENT if in_real_time else QUICK)
         async with world.lifecycle:
             await scenario(world)
             world.release.set()
@@ -113,7 +116,10 @@ def run(scenario: Callable[[World], Awaitable[None]]) -> None:
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == tasks
 
-    asyncio.run(main())
+    if in_real_time:
+        asyncio.run(main())
+    else:
+        run_driven(main())
 
 
 @pytest.mark.parametrize("bound", [True, False], ids=["something serves", "nothing serves"])
@@ -234,7 +240,7 @@ def test_a_blocking_factory_that_comes_too_late_is_cleaned_up_on_arrival() -> No
 
     async def scenario(world: World) -> None:
         def make() -> Part:
-            gate.wait(5)
+            gate.wait(60)
             return Part(world, {})
 
         world.resolver.register(
@@ -247,11 +253,11 @@ def test_a_blocking_factory_that_comes_too_late_is_cleaned_up_on_arrival() -> No
         cleaned = asyncio.Event()
         world.lifecycle.observe(lambda event: cleaned.set() if isinstance(event, CleanedUp) else None)
         gate.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await cleaned.wait()
         assert [part.cleanups for part in world.made] == [0, 1]
 
-    run(scenario)
+    run(scenario, in_real_time=True)
 
 
 @pytest.mark.parametrize("made", [None, "awaitable"])

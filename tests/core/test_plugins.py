@@ -96,6 +96,7 @@ BROKEN = {
     "mapping": ("def x(): return {}", "offers dict"),
     "number": ("def x(): return [3]", "offers int"),
     "self_nested": ("def x():\n    a = []\n    a.append(a)\n    return a", "nests its candidates"),
+    "offers_nothing_for_ever": ("def x():\n    while True: yield None", "offers more than 100000 things"),
     "lone_generator_raises": ("def x():\n    yield 1/0", "ZeroDivisionError"),
     "wrong": (
         f"{IMPORT}def x(): return c.AdapterMetadata(category='a/b', provider='p', factory='m:f')",
@@ -132,17 +133,16 @@ def test_whatever_a_plugin_does_is_a_line_in_the_report(site: Site) -> None:
     [
         "import threading; threading.Event().wait()",
         "import threading\ndef x(): threading.Event().wait()",
-        "def x():\n    while True: yield None",
     ],
 )
 def test_a_plugin_that_hangs_is_left_behind_at_its_deadline(site: Site, code: str) -> None:
     site.module("acme_good", GOOD)
     site.module("acme_hangs", code)
     site.distribution("acme-plugin", {ADAPTERS: {"a_hangs": "acme_hangs:x", "b_good": "acme_good:candidate"}})
-    resolver, report = discovered(deadline_seconds=0.2)
+    resolver, report = discovered(deadline_seconds=1.0)
     assert [each.provider for each in resolver.candidates()] == ["stripe"]
     assert [(each.name, each.reason) for each in report.errors] == [
-        ("a_hangs", "loading 'acme_hangs:x' took longer than its deadline of 0.2 s")
+        ("a_hangs", "loading 'acme_hangs:x' took longer than its deadline of 1 s")
     ]
 
 

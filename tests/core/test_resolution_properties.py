@@ -1,6 +1,7 @@
 """Ranking, explanation and why_not agree with a naive model of the four tiers, for thousands of random registries."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given, settings
@@ -49,7 +50,11 @@ def policy(selected: str | None, order: dict[str, int], installed: frozenset[str
 
 
 def model(
-    given_rows: list[dict[str, Any]], selected: str | None, order: dict[str, int], installed: frozenset[str]
+    given_rows: list[dict[str, Any]],
+    selected: str | None,
+    order: dict[str, int],
+    installed: frozenset[str],
+    is_capable: Callable[[dict[str, Any]], bool] = lambda row: True,
 ) -> tuple[str, str] | None:
     """The four tiers as one would explain them on a blackboard: (provider, origin) of the winner, or None."""
     ranked = []
@@ -59,6 +64,7 @@ def model(
             (row["requires_extra"] is None or row["requires_extra"] in installed)
             and (not row["requires_os"] or "linux" in row["requires_os"])
             and (chosen or not row["opt_in"])
+            and is_capable(row)
         )
         if eligible:
             priority = order.get(row["origin"], row["priority"] or 0)
@@ -68,9 +74,9 @@ def model(
     return max(ranked)[4]
 
 
-def winner(resolver: Resolver) -> tuple[str, str] | None:
+def winner(resolver: Resolver, **asked: Any) -> tuple[str, str] | None:
     try:
-        found = resolver.resolve("adapter", "cache")
+        found = resolver.resolve("adapter", "cache", **asked)
     except ResolutionError:
         return None
     return found.provider, found.origin
@@ -94,6 +100,25 @@ def test_every_way_of_asking_agrees_with_the_model(
     filtered = {(c.provider, c.origin) for c, _ in resolver.list_filtered("adapter")}
     assert active | shadowed | filtered == {(row["provider"], row["origin"]) for row in given_rows}
     assert len(active) + len(shadowed) + len(filtered) == len(given_rows)
+
+
+@MANY
+@given(rows, selections, st.lists(st.sampled_from(("ttl", "kv", "absent")), min_size=1, unique=True), st.booleans())
+def test_of_those_with_all_or_any_of_the_capabilities_the_best_wins(
+    given_rows: list[dict[str, Any]], selected: str | None, wanted: list[str], require_all: bool
+) -> None:
+    resolver = Resolver(policy(selected, {}, frozenset()))
+    resolver.apply(add=[candidate(row) for row in given_rows])
+    enough = all if require_all else any
+
+    def is_capable(row: dict[str, Any]) -> bool:
+        return enough(name in row["capabilities"] for name in wanted)
+
+    expected = model(given_rows, selected, {}, frozenset(), is_capable)
+    asked: dict[str, Any] = {"capabilities": wanted, "require_all": require_all}
+    assert winner(resolver, **asked) == expected
+    explained = resolver.explain("adapter", "cache", **asked).winner
+    assert (None if explained is None else (explained.provider, explained.origin)) == expected
 
 
 @MANY

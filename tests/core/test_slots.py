@@ -9,7 +9,7 @@ import pytest
 from oneiric.core import Candidate, Key, LifecycleManager, LifecycleTimeouts, Policy, Resolver
 from oneiric.core.errors import InactiveError, LifecycleError, SwapError
 from oneiric.core.events import DrainTimedOut, Retired
-from oneiric.core.testing import FakeComponent, Fault
+from oneiric.core.testing import FakeComponent, Fault, run_driven
 
 A: Key[Any] = Key("service", "a")
 B: Key[Any] = Key("service", "b")
@@ -42,7 +42,7 @@ def run(scenario: Callable[[World], Awaitable[None]], policy: Policy | None = No
             await scenario(world)
         assert all(component.closed for components in world.made.values() for component in components)
 
-    asyncio.run(main())
+    run_driven(main())
 
 
 def test_no_mixed_pair_is_ever_seen_of_a_group() -> None:
@@ -83,6 +83,26 @@ def test_a_group_with_a_failing_member_leaves_all_old_ones(fault: Fault) -> None
         assert (world.serving(A), world.serving(B)) == ("old", "old")
         assert world.resolver.selection_for("service", "a") is None
         assert [component.closed for component in world.made["good"]] in ([], [True])
+
+    run(scenario)
+
+
+def test_groups_that_name_the_same_keys_in_another_order_do_not_wait_for_each_other() -> None:
+    async def scenario(world: World) -> None:
+        for key in (A, B):
+            world.offer(key, "old")
+            world.offer(key, "new", opt_in=True)
+        world.offer(A, "slow", {"init": "hang"}, opt_in=True)
+        await world.lifecycle.activate(A)
+        slow = asyncio.create_task(world.lifecycle.swap(A, provider="slow"))
+        await asyncio.sleep(0)
+        there = asyncio.create_task(world.lifecycle.swap_group({A: "new", B: "new"}))
+        back = asyncio.create_task(world.lifecycle.swap_group({B: "old", A: "old"}))
+        with pytest.raises(SwapError):
+            await slow
+        async with asyncio.timeout(60):
+            await asyncio.gather(there, back)
+        assert (world.serving(A), world.serving(B)) == ("old", "old")
 
     run(scenario)
 
@@ -188,6 +208,71 @@ def test_exclusive_providers_are_broken_before_made_and_brought_back() -> None:
     run(scenario)
 
 
+def test_a_forced_swap_takes_an_exclusive_provider_from_under_its_leases_before_the_next_is_made() -> None:
+    async def scenario(world: World) -> None:
+        made = world.made["one"] = []
+        open_when_made: list[int] = []
+
+        def make() -> FakeComponent:
+            open_when_made.append(sum(not component.closed for component in made))
+            made.append(FakeComponent())
+            return made[-1]
+
+        world.resolver.register(Candidate(domain=A.domain, key=A.name, provider="one", factory=make, exclusive=True))
+        async with world.lifecycle.lease(A):
+            await world.lifecycle.swap(A, force=True)
+        assert open_when_made == [0, 0]
+        assert world.lifecycle.broken_leases == 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("ask", [LifecycleManager.activate, LifecycleManager.swap])
+def test_steps_of_two_keys_that_ask_for_each_other_are_told_so_and_do_not_hang(ask: Callable[..., Any]) -> None:
+    async def scenario(world: World) -> None:
+        begun = {A: asyncio.Event(), B: asyncio.Event()}
+        told: list[str] = []
+
+        def asking(key: Key[Any], other: Key[Any]) -> Callable[[], Awaitable[FakeComponent]]:
+            async def make() -> FakeComponent:
+                begun[key].set()
+                await begun[other].wait()
+                try:
+                    await ask(world.lifecycle, other)
+                except LifecycleError as error:
+                    told.append(str(error))
+                return FakeComponent()
+
+            return make
+
+        for key, other in ((A, B), (B, A)):
+            factory = asking(key, other)
+            world.resolver.register(Candidate(domain=key.domain, key=key.name, provider="p", factory=factory))
+        before = asyncio.get_running_loop().time()
+        await asyncio.gather(world.lifecycle.activate(A), world.lifecycle.activate(B))
+        assert asyncio.get_running_loop().time() == before
+        assert all("being changed by the very step that asks for it (service:" in sentence for sentence in told)
+        assert told
+
+    run(scenario)
+
+
+def test_who_waits_for_a_key_when_all_is_closed_is_told_that_it_is_closed() -> None:
+    async def scenario(world: World) -> None:
+        world.offer(A, "slow", {"init": "hang"})
+        slow = asyncio.create_task(world.lifecycle.activate(A))
+        await asyncio.sleep(0)
+        retiring = asyncio.create_task(world.lifecycle.retire(A))
+        await asyncio.sleep(0)
+        await world.lifecycle.aclose()
+        with pytest.raises(LifecycleError):
+            await slow
+        with pytest.raises(InactiveError, match="closed"):
+            await retiring
+
+    run(scenario)
+
+
 def test_needs_are_activated_first_and_closed_last() -> None:
     async def scenario(world: World) -> None:
         world.offer(B, "needed")
@@ -264,7 +349,7 @@ def test_once_changes_are_ended_a_start_under_way_fails_and_a_key_can_be_retired
         await asyncio.sleep(0)
         assert not retiring.done()
         world.lifecycle.end_changes()
-        await asyncio.wait_for(retiring, 0.1)
+        await retiring
         for swap in (swapping, queued):
             with pytest.raises((SwapError, InactiveError), match="closing"):
                 await swap
@@ -370,6 +455,27 @@ def test_settings_for_is_set_once() -> None:
     assert lifecycle.settings_for is settings_for
     with pytest.raises(LifecycleError, match="already"):
         lifecycle.settings_for = lambda candidate, tenant: None
+
+
+def test_renewing_a_tenants_slot_whose_overlay_is_gone_retires_it_and_no_other() -> None:
+    async def scenario(world: World) -> None:
+        world.offer(A, "one")
+        base = await world.lifecycle.activate(A)
+        world.resolver.apply(
+            policy=Policy(tenants={"acme": {"service": {"a": "one"}}, "foo": {"service": {"a": "one"}}})
+        )
+        for tenant in ("acme", "foo"):
+            await world.lifecycle.activate(A, tenant=tenant)
+        world.resolver.apply(policy=Policy())
+
+        report = await world.lifecycle.renew(("service", "a", "acme"))
+
+        assert (report.swapped, report.retired) == ((), (("service", "a", "acme"),))
+        assert [made.closed for made in world.made["one"]] == [False, True, False]
+        assert world.lifecycle.get_instance(A) is base
+        assert world.lifecycle.stale() == (("service", "a", "foo"),)
+
+    run(scenario)
 
 
 def test_renewing_touches_the_slots_that_are_named_and_keeps_what_was_selected() -> None:

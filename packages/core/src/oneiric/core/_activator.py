@@ -13,7 +13,7 @@ from oneiric.core._observers import Emitter
 from oneiric.core._registry import Slot as SlotName
 from oneiric.core._resolver import Resolver
 from oneiric.core._slot import Slot, SlotTable
-from oneiric.core._swapping import Request, Swapper, refuse_reentry
+from oneiric.core._swapping import Request, Swapper, refuse_reentry, waiting_for
 from oneiric.core.errors import InactiveError, LifecycleError, OneiricError
 from oneiric.core.events import Retired
 
@@ -167,7 +167,8 @@ class Activator:
                 continue
             refuse_reentry(slot)
             attempt = slot.attempt
-            await asyncio.wait((attempt,))
+            with waiting_for(slot):
+                await asyncio.wait((attempt,))
             if not attempt.cancelled() and (error := attempt.exception()) is not None:
                 raise error
         return generation

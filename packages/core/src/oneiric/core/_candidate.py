@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from oneiric.core._key import Key
 from oneiric.core._names import check_domain, check_name
 from oneiric.core.errors import InvalidCandidateError
 from oneiric.core.security import is_factory_string
 
-__all__ = ["BUILTIN_DOMAINS", "Candidate", "CandidateSource", "Factory"]
+__all__ = ["BUILTIN_DOMAINS", "Candidate", "CandidateSource", "CheckedRow", "Factory", "candidate_of_checked"]
 
 #: Domains with a bridge of their own; any other lower-case name is a custom domain.
 BUILTIN_DOMAINS: Final = ("adapter", "service", "task", "event", "workflow", "action")
@@ -30,8 +30,55 @@ class CandidateSource(StrEnum):
     MANUAL = "manual"
 
 
+class CheckedRow(Protocol):
+    """A row of which every value was checked by the rules of a `Candidate`; one that is None was not stated."""
+
+    @property
+    def domain(self) -> str:
+        """Its domain."""
+
+    @property
+    def key(self) -> str:
+        """What it implements."""
+
+    @property
+    def provider(self) -> str:
+        """Its own name among the candidates of the key."""
+
+    @property
+    def factory(self) -> str:
+        """``module:attr``."""
+
+    @property
+    def priority(self) -> int | None:
+        """Its rank, if it was stated."""
+
+    @property
+    def stack_level(self) -> int | None:
+        """Its rank among equal priorities, if it was stated."""
+
+    @property
+    def opt_in(self) -> bool | None:
+        """Whether it wins only when selected, if it was stated."""
+
+    def described(self, shared: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the other fields by name, as the candidate is to have them, with *shared* in the metadata."""
+
+
+class _PutOff:
+    """What a candidate has beside its fields: the answer that ranking asks of each, and the row it was made of."""
+
+    __slots__ = ("_shared", "row", "unconditional")
+
+    #: True when nothing but its rank decides: it is not opt-in, and the machine has no say.
+    unconditional: bool
+    #: What it was made of by `candidate_of_checked`; None when it was made otherwise.
+    row: CheckedRow | None
+    _shared: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Candidate:
+class Candidate(_PutOff):
     """One implementation on offer: what it stands for, how it is made, and what decides its rank.
 
     Its identity is ``(domain, key, provider, origin)``; two candidates are equal only if they are the same object.
@@ -110,21 +157,45 @@ class Candidate:
         kinds = {type(self.capabilities), type(self.requires_os), type(self.requires_packages)}
         if kinds != _TUPLES or type(self.conflicts_with) is not tuple:
             self._freeze_sequences()
-        for name in ("needs", "metadata"):
-            value = getattr(self, name)
-            if type(value) is not MappingProxyType:
-                object.__setattr__(self, name, MappingProxyType(dict(value)))
+        if type(self.needs) is not MappingProxyType:
+            object.__setattr__(self, "needs", MappingProxyType(dict(self.needs)))
+        if type(self.metadata) is not MappingProxyType:
+            object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
         if self.settings_model is not None and not is_factory_string(self.settings_model):
             raise InvalidCandidateError("settings_model", f"must read 'module:Class', not {self.settings_model!r}")
         origin: object = self.origin
         if not isinstance(origin, str) or not 0 < len(origin) <= _LONGEST_ORIGIN:
             raise InvalidCandidateError("origin", f"must be a string of 1 to {_LONGEST_ORIGIN} characters", str(self))
-        if self.requires_python or self.requires_packages or self.conflicts_with or self.requires_extra:
+        requires = self.requires_python or self.requires_packages or self.conflicts_with or self.requires_extra
+        if requires:
             self._check_requirements()
+        _set_unconditional(self, not (requires or self.requires_os or self.opt_in))
         for parameter, needed in self.needs.items():
             key: object = needed
             if not isinstance(key, Key) or not parameter.isidentifier():
                 raise InvalidCandidateError("needs", f"maps parameter names to keys, not {parameter!r}: {needed!r}")
+
+    def _complete(self) -> None:
+        """Fill in the fields that were put off; two threads that do it at once write the same."""
+        assert self.row is not None  # noqa: S101 - else no field is empty
+        values = {**_LATER, **self.row.described(self._shared)}
+        values["metadata"] = MappingProxyType(values["metadata"])
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    if not TYPE_CHECKING:  # a type checker would take every name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Answer for a field that was put off; asked only where a slot is empty."""
+            if name == "unconditional":  # it was copied or unpickled: that makes fields only
+                _set_unconditional(self, not (self.opt_in or is_constrained(self)))
+            elif name == "row":
+                return None
+            elif name in _LATER:
+                self._complete()
+            else:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            return object.__getattribute__(self, name)
 
     def _freeze_sequences(self) -> None:
         for name in _TUPLE_FIELDS:
@@ -172,3 +243,54 @@ class Candidate:
 _LONGEST_ORIGIN: Final = 500
 _TUPLES: Final = {tuple}
 _TUPLE_FIELDS: Final = ("capabilities", "requires_os", "requires_packages", "conflicts_with")
+
+
+def is_constrained(candidate: Candidate) -> bool:
+    """Tell whether the machine has a say in the candidate's eligibility."""
+    return bool(
+        candidate.requires_extra
+        or candidate.requires_packages
+        or candidate.conflicts_with
+        or candidate.requires_os
+        or candidate.requires_python
+    )
+
+
+_AT_ONCE: Final = ("domain", "key", "provider", "factory", "priority", "stack_level", "source", "origin")
+#: Field → its default, of those that `candidate_of_checked` puts off.
+_LATER: Final = {each.name: each.default for each in fields(Candidate) if each.name not in _AT_ONCE}
+
+# A frozen class assigns through `object.__setattr__`, which looks the slot up by name; these are the slots.
+_set_unconditional, _set_row, _set_shared = (
+    getattr(_PutOff, name).__set__ for name in ("unconditional", "row", "_shared")
+)
+_set_domain, _set_key, _set_provider, _set_factory, _set_priority, _set_stack_level, _set_source, _set_origin = (
+    getattr(Candidate, name).__set__ for name in _AT_ONCE
+)
+_new: Final = object.__new__
+
+
+def candidate_of_checked(row: CheckedRow, source: CandidateSource, origin: str, shared: Mapping[str, Any]) -> Candidate:
+    """Make a candidate of a row that was checked by whoever read it: nothing is checked again.
+
+    Ranking needs few of the fields; the others are made of the row when one of them is first read.
+
+    Args:
+        row: The row.
+        source: How it came in.
+        origin: What it came from.
+        shared: Goes to the metadata of each of its candidates, above the row's own.
+    """
+    candidate = _new(Candidate)
+    _set_domain(candidate, row.domain)
+    _set_key(candidate, row.key)
+    _set_provider(candidate, row.provider)
+    _set_factory(candidate, row.factory)
+    _set_priority(candidate, row.priority)
+    _set_stack_level(candidate, row.stack_level)
+    _set_source(candidate, source)
+    _set_origin(candidate, origin)
+    _set_unconditional(candidate, not row.opt_in)
+    _set_row(candidate, row)
+    _set_shared(candidate, shared)
+    return candidate

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from oneiric.core._candidate import Candidate
+from oneiric.core._candidate import Candidate, is_constrained
 from oneiric.core._environment import Environment
 
-__all__ = ["Obstacle", "is_constrained", "machine_obstacles", "obstacles_of"]
+__all__ = ["Obstacle", "machine_obstacles", "obstacles_of"]
 
 #: Obstacles the operator can remove by a change that `why_not` offers; the others lie with the machine or the question.
 REMOVABLE: Final = frozenset({"extra", "opt_in"})
@@ -29,17 +29,6 @@ class Obstacle:
 
     def __str__(self) -> str:
         return self.detail
-
-
-def is_constrained(candidate: Candidate) -> bool:
-    """Tell whether the machine has a say in the candidate's eligibility."""
-    return bool(
-        candidate.requires_extra
-        or candidate.requires_packages
-        or candidate.conflicts_with
-        or candidate.requires_os
-        or candidate.requires_python
-    )
 
 
 def machine_obstacles(candidate: Candidate, environment: Environment) -> Iterable[Obstacle]:
@@ -80,6 +69,8 @@ def obstacles_of(
     found: list[Obstacle] = []
     if wanted and (lacks := capability_obstacle(candidate, wanted, require_all=require_all)):
         found.append(lacks)
+    if candidate.unconditional:
+        return tuple(found)
     if is_constrained(candidate):
         found.extend(machine_obstacles(candidate, environment))
     if candidate.opt_in and not selected:

@@ -17,7 +17,7 @@ from oneiric.core.errors import (
     SelectionNotFoundError,
 )
 
-__all__ = ["Question", "Sentence", "build_explanation", "raise_unresolved", "unknown_key"]
+__all__ = ["Question", "build_explanation", "raise_unresolved", "remembered", "unknown_key"]
 
 #: Rows of a ladder that a journal entry keeps for its sentence.
 _ROWS_REMEMBERED: Final = 16
@@ -80,31 +80,15 @@ def build_explanation(ladder: Ladder, policy: Policy, question: Question, revisi
     )
 
 
-class Sentence:
-    """Renders the sentence behind a journal entry when somebody reads it.
+def remembered(ladder: Ladder, winner: Candidate | None) -> Ladder:
+    """Return the rows that the sentence behind a journal entry needs: the top of the ladder, and the winner's.
 
-    It keeps the rows at the top of the ladder alive, never the whole revision: a journal of thousands of entries
-    must not hold thousands of registries.
+    A journal of thousands of entries must not hold thousands of registries.
     """
-
-    __slots__ = ("_ladder", "_number", "_policy", "_selection", "_slot")
-
-    def __init__(self, revision: Revision, slot: Slot, winner: Candidate | None) -> None:
-        ladder = revision.ladder(slot[0], slot[1])
-        if len(ladder) > _ROWS_REMEMBERED:
-            low = tuple(row for row in ladder[_ROWS_REMEMBERED:] if row.candidate is winner)
-            ladder = ladder[:_ROWS_REMEMBERED] + low
-        self._ladder = ladder
-        self._policy = revision.policy
-        self._number = revision.number
-        self._slot = slot
-        self._selection = revision.selection(slot)
-
-    def __call__(self) -> str:
-        if not self._ladder:
-            return "the last candidate was withdrawn"
-        question = Question(self._slot, self._selection)
-        return build_explanation(self._ladder, self._policy, question, self._number).why
+    if len(ladder) <= _ROWS_REMEMBERED:
+        return ladder
+    low = tuple(row for row in ladder[_ROWS_REMEMBERED:] if row.candidate is winner)
+    return ladder[:_ROWS_REMEMBERED] + low
 
 
 def _origins(candidate: Candidate, policy: Policy, selection: Selection | None) -> dict[str, str]:

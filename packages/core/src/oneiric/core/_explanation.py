@@ -53,28 +53,35 @@ class RankedCandidate:
     @property
     def reasons(self) -> tuple[str, ...]:
         """One clause a tier, strongest first."""
+        return tuple(self._clauses())
+
+    def _clauses(self) -> list[str]:
         chosen, priority, stack_level, registration = self.score
         origin = self.origins.get
-        clauses = [f"selected by {origin('selection', 'the question')}"] if chosen else []
-        clauses.append(f"priority {priority} ({origin('priority', 'default')})")
-        clauses.append(f"stack_level {stack_level} ({origin('stack_level', 'default')})")
-        clauses.append(f"registered as number {registration}")
-        return tuple(clauses)
+        clauses = [
+            f"priority {priority} ({origin('priority', 'default')})",
+            f"stack_level {stack_level} ({origin('stack_level', 'default')})",
+            f"registered as number {registration}",
+        ]
+        return [f"selected by {origin('selection', 'the question')}", *clauses] if chosen else clauses
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
         candidate = self.candidate
-        return {
+        shown = {
             "provider": candidate.provider,
             "selected": self.selected,
             "score": list(self.score),
             "origins": dict(self.origins),
-            "reasons": list(self.reasons),
+            "reasons": self._clauses(),
             "source": candidate.source.value,
             "origin": candidate.origin,
             "version": candidate.version,
-            **_delivered(candidate),
         }
+        about = candidate.metadata.get("manifest")
+        if about is not None and isinstance(about, Mapping):
+            shown["manifest"] = dict(about)
+        return shown
 
     def __repr__(self) -> str:
         return f"<RankedCandidate {self.provider!r} {self.score}>"
@@ -350,12 +357,6 @@ def _recorded(domain: str, key: str, row: Mapping[str, Any]) -> Candidate:
         requires_extra=row.get("requires_extra"),
         metadata={"manifest": dict(row["manifest"])} if row.get("manifest") else {},
     )
-
-
-def _delivered(candidate: Candidate) -> dict[str, Any]:
-    """Return which manifest a candidate came with, of those that came with one: version, digest, signers."""
-    about = candidate.metadata.get("manifest")
-    return {"manifest": dict(about)} if isinstance(about, Mapping) else {}
 
 
 def _recorded_factory(*_: object, **__: object) -> NoReturn:

@@ -60,7 +60,7 @@ class Keeper[T]:
             async with self._context as value:
                 opened.set_result(value)
                 await close.wait()
-        except BaseException as error:
+        except BaseException as error:  # whatever entering raises is for whoever waits for it
             if opened.done():
                 raise
             opened.set_exception(error)

@@ -280,7 +280,8 @@ class LifecycleManager(InstanceAccess):
     async def renew(self, *slots: SlotName) -> ReconcileReport:
         """Swap the named slots to new generations of what ranks first, as one group, and no others.
 
-        What an operator selected stays; a slot that serves nothing is left alone.
+        What an operator selected stays; a slot that serves nothing is left alone, and one of a tenant whose overlay is
+        gone is retired.
 
         Args:
             slots: (domain, key, tenant) each.

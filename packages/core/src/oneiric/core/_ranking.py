@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from oneiric.core._candidate import Candidate
-from oneiric.core._eligibility import is_constrained, obstacles_of
+from oneiric.core._eligibility import obstacles_of
 from oneiric.core._policy import Policy, Selection
 
 __all__ = ["Ladder", "Row", "eligible_rows", "make_row", "winner_of"]
@@ -68,7 +68,7 @@ def winner_of(
     """Return the winner of a ladder, or None: also when the selected provider is absent or set aside."""
     if selection is None and not wanted:
         best = ladder[0].candidate
-        if not best.opt_in and not is_constrained(best):
+        if best.unconditional:
             return best
     for row in eligible_rows(ladder, policy, selection, wanted, require_all=require_all):
         candidate = row.candidate

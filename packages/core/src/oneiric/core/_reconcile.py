@@ -72,7 +72,7 @@ async def reconcile(
     if nothing_else:
         stale = [(slot, winner) for slot, winner in plan.stale if slot.name in also]
         unresolved = {name: error for name, error in plan.unresolved.items() if name in also}
-        plan = _Plan(stale, [], unresolved)
+        plan = _Plan(stale, [slot for slot in plan.orphans if slot.name in also], unresolved)
     group: list[Slot] = []
     alone: list[Slot] = []
     for slot, winner in plan.stale:

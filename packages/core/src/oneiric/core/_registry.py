@@ -36,10 +36,11 @@ class Revision:
         ladders: Domain → key → all rows, best first.
         policy: The operator's decisions this revision was ranked with.
         runtime: Selections made by a swap, per slot.
+        any_selected: Whether anything is selected for any slot.
         memo: Derived answers, dropped with the revision.
     """
 
-    __slots__ = ("ladders", "memo", "number", "policy", "runtime", "winners")
+    __slots__ = ("any_selected", "ladders", "memo", "number", "policy", "runtime", "winners")
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class Revision:
         self.ladders = ladders
         self.policy = policy
         self.runtime = runtime
+        self.any_selected = bool(runtime or policy.selections or policy.tenants)
         self.memo: dict[Any, Any] = {}
 
     def ladder(self, domain: str, key: str) -> Ladder:
@@ -336,7 +338,7 @@ class _Draft:
         before, policy = self._before, self._policy
         ladders, winners = dict(before.ladders), dict(before.winners)
         after = Revision(before.number + 1, winners, ladders, policy, runtime)
-        any_selected = bool(runtime or policy.selections)
+        any_selected = after.any_selected
         for domain, keys in self.changes.items():
             own_ladders = ladders[domain] = dict(ladders.get(domain, ()))
             own_winners = winners[domain] = dict(winners.get(domain, ()))
@@ -348,8 +350,11 @@ class _Draft:
                 if type(rows) is list:
                     rows.sort(reverse=True)
                 ladder = own_ladders[key] = rows if type(rows) is tuple else tuple(rows)
-                selection = after.own_selection((domain, key, None)) if any_selected else None
-                winner = winner_of(ladder, policy, selection)
+                best = ladder[0].candidate
+                if best.unconditional and not any_selected:  # nearly all there are: `winner_of` would say the same
+                    own_winners[key] = best
+                    continue
+                winner = winner_of(ladder, policy, after.own_selection((domain, key, None)))
                 if winner is None:
                     own_winners.pop(key, None)
                 else:

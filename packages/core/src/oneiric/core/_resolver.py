@@ -1,7 +1,6 @@
 """Resolver: which implementation stands for a key, and why. Synchronous, thread-safe, free of I/O."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -9,9 +8,9 @@ from typing import Any, Final, overload
 
 from oneiric.core._candidate import Candidate
 from oneiric.core._eligibility import Obstacle, obstacles_of
-from oneiric.core._explaining import Question, Sentence, build_explanation, raise_unresolved, unknown_key
+from oneiric.core._explaining import Question, build_explanation, raise_unresolved, unknown_key
 from oneiric.core._explanation import Explanation
-from oneiric.core._journal import Journal, JournalEntry
+from oneiric.core._journal import Journal
 from oneiric.core._key import Key
 from oneiric.core._observers import Observer, Observers
 from oneiric.core._policy import Policy, Selection
@@ -153,7 +152,7 @@ class Resolver:
 
     def _announce(self, change: Change) -> None:
         at, after = self._clock(), change.after
-        self._journal_winners(change, at)
+        self.journal.record_winners(change, at)
         if not self._observers:
             return
         emit, number = self._observers.emit, after.number
@@ -164,18 +163,9 @@ class Resolver:
         for slot, was, now in change.winner_changes():
             emit(WinnerChanged(at, number, *slot, _provider(was), _provider(now)))
 
-    def _journal_winners(self, change: Change, at: float) -> None:
-        after = change.after
-        # Of a change larger than the journal only the last winners are worth an entry.
-        for slot, _, now in deque(change.winner_changes(last=self.journal.length), maxlen=self.journal.length):
-            why = Sentence(after, slot, now)
-            self.journal.record(JournalEntry(at, "winner", slot, _provider(now), revision=after.number, why=why))
-
     def _journal_bound(self, at: float, kind: str, slot: Slot, candidate: Candidate | None) -> None:
         """Record for the lifecycle what serves from now on."""
-        revision = self._registry.revision
-        why: Any = "it was retired" if candidate is None else Sentence(revision, slot, candidate)
-        self.journal.record(JournalEntry(at, kind, slot, _provider(candidate), revision=revision.number, why=why))
+        self.journal.record_bound(self._registry.revision, at, kind, slot, candidate)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call *observer* with each event of `oneiric.core.events` from now on; return the call that stops it."""

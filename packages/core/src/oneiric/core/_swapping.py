@@ -5,7 +5,8 @@ binding is assignments only. What follows it runs in owned tasks and can undo no
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from oneiric.core._attempt import Attempt, Workshop
@@ -16,7 +17,7 @@ from oneiric.core._observers import Emitter
 from oneiric.core._policy import Selection
 from oneiric.core._resolver import Resolver
 from oneiric.core._slot import Slot
-from oneiric.core._steps import Scope, current_scope
+from oneiric.core._steps import current_scope
 from oneiric.core.errors import ActivationError, InactiveError, LifecycleError, OneiricError, SwapError
 from oneiric.core.events import Bound, HookFailed, SwapFailed
 
@@ -220,7 +221,7 @@ class Swapper:
         await self._drainer.retire(slot, old, force=True)
         try:
             return await self._attempt(slot, candidate, None, force=force)
-        except BaseException as error:
+        except BaseException as error:  # cancelled or failed: the key must not be left without its old provider
             failure = slot.last_error
             restoring = self._drainer.own(self._restore(slot, old.candidate, started))
             await asyncio.wait((restoring,))
@@ -338,28 +339,22 @@ class _Locks:
 
     async def __aenter__(self) -> None:
         self._swapper.refuse_closed()
-        scope = current_scope()
-        if scope is not None:
+        is_in_step = current_scope() is not None
+        if is_in_step:
             for slot in self._slots:
                 refuse_reentry(slot)
         try:
             for slot in self._slots:
-                await self._acquire(slot, scope)
+                if is_in_step:
+                    with waiting_for(slot):
+                        await slot.lock.acquire()
+                else:
+                    await slot.lock.acquire()
                 self._held.append(slot)
             self._swapper.refuse_closed()
         except BaseException:
             self._release()
             raise
-
-    async def _acquire(self, slot: Slot, scope: Scope | None) -> None:
-        if scope is None:
-            await slot.lock.acquire()
-            return
-        scope.slot.waiting_for.add(slot)
-        try:
-            await slot.lock.acquire()
-        finally:
-            scope.slot.waiting_for.discard(slot)
 
     async def __aexit__(self, *_: object) -> None:
         self._release()
@@ -367,6 +362,20 @@ class _Locks:
     def _release(self) -> None:
         while self._held:
             self._held.pop().lock.release()
+
+
+@contextmanager
+def waiting_for(slot: Slot) -> Iterator[None]:
+    """Note that the step that runs, if one does, waits for a slot: `refuse_reentry` finds the cycle by it."""
+    scope = current_scope()
+    if scope is None:
+        yield
+        return
+    scope.slot.waiting_for.add(slot)
+    try:
+        yield
+    finally:
+        scope.slot.waiting_for.discard(slot)
 
 
 def refuse_reentry(slot: Slot) -> None:

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from oneiric.core._candidate import CheckedRow, candidate_of_checked
     from oneiric.core.catalog._discovery import discover
     from oneiric.core.catalog._files import read_catalog
     from oneiric.core.catalog._metadata import (
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
 __all__ = [
     "ActionMetadata",
     "AdapterMetadata",
+    "CheckedRow",
     "DiscoveredCatalog",
     "DiscoveredPlugin",
     "DiscoveryProblem",
     "DiscoveryReport",
     "candidate_from_row",
+    "candidate_of_checked",
     "discover",
     "read_catalog",
     "register_action_metadata",
@@ -42,18 +45,20 @@ __all__ = [
 ]
 
 _HOMES: Final = {
-    "ActionMetadata": "_metadata",
-    "AdapterMetadata": "_metadata",
-    "DiscoveredCatalog": "_report",
-    "DiscoveredPlugin": "_report",
-    "DiscoveryProblem": "_report",
-    "DiscoveryReport": "_report",
-    "candidate_from_row": "_rows",
-    "discover": "_discovery",
-    "read_catalog": "_files",
-    "register_action_metadata": "_metadata",
-    "register_adapter_metadata": "_metadata",
-    "register_modules": "_modules",
+    "ActionMetadata": "catalog._metadata",
+    "AdapterMetadata": "catalog._metadata",
+    "CheckedRow": "_candidate",
+    "DiscoveredCatalog": "catalog._report",
+    "DiscoveredPlugin": "catalog._report",
+    "DiscoveryProblem": "catalog._report",
+    "DiscoveryReport": "catalog._report",
+    "candidate_from_row": "catalog._rows",
+    "candidate_of_checked": "_candidate",
+    "discover": "catalog._discovery",
+    "read_catalog": "catalog._files",
+    "register_action_metadata": "catalog._metadata",
+    "register_adapter_metadata": "catalog._metadata",
+    "register_modules": "catalog._modules",
 }
 
 
@@ -61,7 +66,7 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'oneiric.core.catalog' has no attribute {name!r}")
-    value = getattr(import_module(f"oneiric.core.catalog.{home}"), name)
+    value = getattr(import_module(f"oneiric.core.{home}"), name)
     globals()[name] = value
     return value
 

@@ -43,5 +43,5 @@ def _imported(name: str, named_by: str) -> Any:
         raise ConfigurationError(
             f"{named_by} {name}: there is no such module", "a dotted name, importable from the current directory"
         ) from error
-    except Exception as error:
+    except Exception as error:  # importing runs the application's code, which may raise anything
         raise LoadError(f"{named_by} {name}: {type(error).__name__}: {error}", f"python -c 'import {name}'") from error

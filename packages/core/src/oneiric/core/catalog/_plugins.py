@@ -1,6 +1,6 @@
 """Plugins written as code: loaded under guard, in a thread, with a deadline."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from threading import Thread
 from typing import Any, Final
 
@@ -14,6 +14,8 @@ __all__ = ["load_plugin"]
 
 MAX_CANDIDATES: Final = 10_000
 MAX_DEPTH: Final = 8
+#: How many things a plugin may offer, those that are nothing included: an endless generator of them ends too.
+MAX_OFFERS: Final = 100_000
 
 
 def load_plugin(entry_point: EntryPoint, deadline_seconds: float) -> tuple[Candidate, ...]:
@@ -57,14 +59,16 @@ def _offered(entry_point: EntryPoint) -> tuple[Candidate, ...]:
     if not callable(plugin):
         raise CatalogError(f"{entry_point.value!r} is {type(plugin).__name__}, not a callable without arguments")
     found: list[Candidate] = []
-    _collect(plugin(), found, entry_point.value, MAX_DEPTH)
+    _collect(plugin(), found, entry_point.value, MAX_DEPTH, iter(range(MAX_OFFERS)))
     return tuple(
         candidate.replace(source=CandidateSource.ENTRY_POINT, origin=entry_point.distribution) for candidate in found
     )
 
 
-def _collect(offer: Any, found: list[Candidate], plugin: str, depth: int) -> None:
-    """Append the candidates of an offer: one, metadata of one, nothing, or an iterable of offers."""
+def _collect(offer: Any, found: list[Candidate], plugin: str, depth: int, left: Iterator[int]) -> None:
+    """Append the candidates of an offer: one, metadata of one, nothing, or an iterable of offers, counted by *left*."""
+    if next(left, None) is None:
+        raise CatalogError(f"{plugin!r} offers more than {MAX_OFFERS} things")
     if len(found) >= MAX_CANDIDATES:
         raise CatalogError(f"{plugin!r} offers more than {MAX_CANDIDATES} candidates")
     if isinstance(offer, Candidate):
@@ -75,7 +79,7 @@ def _collect(offer: Any, found: list[Candidate], plugin: str, depth: int) -> Non
         if depth == 0:
             raise CatalogError(f"{plugin!r} nests its candidates more than {MAX_DEPTH} deep")
         for each in offer:
-            _collect(each, found, plugin, depth - 1)
+            _collect(each, found, plugin, depth - 1, left)
     elif offer is not None:
         kind = type(offer).__name__
         raise CatalogError(f"{plugin!r} offers {kind}; it must return Candidate, AdapterMetadata or ActionMetadata")
