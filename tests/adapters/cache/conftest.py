@@ -84,7 +84,7 @@ class OwnServer:
             cwd=self._directory,
             stdout=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection((HOST, self.port), timeout=1).close()

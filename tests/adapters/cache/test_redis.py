@@ -64,7 +64,7 @@ def test_a_fraction_of_a_second_is_a_lifetime_to_the_server_too(place: Any) -> N
         cache = await opened(**place.settings)
         await cache.set("key", 1, ttl=0.02)
         assert 0 < place.raw.pttl(f"{place.prefix}key") <= 20
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await cache.exists("key"):
                 pass
         await cache.cleanup()
@@ -103,7 +103,7 @@ def test_more_callers_than_connections_wait_their_turn(place: Any) -> None:
         connections = [client for client in place.raw.client_list() if client["name"] == name]
         assert 1 <= len(connections) <= 3
         await cache.cleanup()
-        deadline = time.monotonic() + 20  # the server learns of it in its own time
+        deadline = time.monotonic() + 60  # the server learns of it in its own time
         while any(client["name"] == name for client in place.raw.client_list()):
             assert time.monotonic() < deadline
 

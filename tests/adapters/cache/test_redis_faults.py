@@ -66,7 +66,7 @@ def test_a_server_that_falls_silent_is_a_timeout_and_serves_again(start_redis: A
     server = start_redis()
 
     async def go() -> None:
-        cache = await opened(host="127.0.0.1", port=server.port, socket_timeout=0.2, healthcheck_timeout=0.1)
+        cache = await opened(host="127.0.0.1", port=server.port, socket_timeout=1.0, healthcheck_timeout=1.0)
         await cache.set("n", 1)
         server.stop()
         for call in (cache.get("n", "missing"), cache.exists("n"), cache.get_many(["n"]), cache.health()):

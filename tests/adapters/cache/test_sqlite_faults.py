@@ -218,6 +218,9 @@ def test_an_empty_file_becomes_a_cache(path: Path) -> None:
         cache = await opened(path)
         await cache.set("key", 1)
         await cache.cleanup()
+        again = await opened(path)
+        assert await again.get("key") == 1
+        await again.cleanup()
 
     asyncio.run(go())
 

@@ -92,7 +92,7 @@ class OwnServer:
             cwd=self._directory,
             stdout=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection((HOST, self.port), timeout=1).close()
@@ -147,7 +147,7 @@ class OwnNats:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 with socket.create_connection((HOST, self.port), timeout=1) as connection:

@@ -57,7 +57,7 @@ def test_a_server_that_falls_silent_is_a_timeout_and_serves_again(start_redis: A
     server = start_redis()
 
     async def go() -> None:
-        queue = await opened(url=f"redis://127.0.0.1:{server.port}", socket_timeout=0.2, healthcheck_timeout=0.1)
+        queue = await opened(url=f"redis://127.0.0.1:{server.port}", socket_timeout=1.0, healthcheck_timeout=1.0)
         await queue.enqueue({"n": 1})
         (delivery,) = await queue.receive()
         server.stop()
@@ -78,7 +78,7 @@ def test_what_was_stored_outlives_a_killed_server_that_writes_each_command(start
     server = start_redis("--appendonly", "yes", "--appendfsync", "always")
 
     async def go() -> None:
-        queue = await opened(url=f"redis://127.0.0.1:{server.port}", visibility_seconds=0.3)
+        queue = await opened(url=f"redis://127.0.0.1:{server.port}", visibility_seconds=2.0)
         sent = set(await asyncio.gather(*(queue.enqueue({"n": number}) for number in range(50))))
         held = await queue.receive(max_messages=10)
         late = await queue.enqueue({"late": True}, delay_seconds=0.2)
@@ -92,11 +92,12 @@ def test_what_was_stored_outlives_a_killed_server_that_writes_each_command(start
         server.start()
         await loaded(server)
         done: set[str] = set()
-        while found := await queue.receive(max_messages=20, wait_seconds=1.5):
-            for delivery in found:
+        while len(done) < len(sent):  # with the late one, without the dead one
+            for delivery in await queue.receive(max_messages=20, wait_seconds=20):
                 assert await queue.ack(delivery) is True
                 done.add(delivery.id)
         assert done == (sent | {late}) - {first.id}
+        assert await queue.receive() == []
         assert [dead.id for dead in await queue.dead_letters()] == [first.id]
         await queue.cleanup()
 
@@ -106,7 +107,7 @@ def test_what_was_stored_outlives_a_killed_server_that_writes_each_command(start
 async def loaded(server: Any) -> None:
     """Wait until a server has read its file."""
     raw = server.raw()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await asyncio.to_thread(raw.info, "persistence"))["loading"]:
             pass
     raw.close()
@@ -279,7 +280,9 @@ def test_settings_that_make_no_sense_are_refused_without_showing_them(wrong: Any
 
 
 def test_settings_of_earlier_configurations_are_accepted() -> None:
-    RedisStreamsQueueSettings.model_validate(
-        {"stream": "s", "group": "g", "consumer": "c", "url": "redis://localhost:6379/0", "block_ms": 0, "maxlen": 5,
-         "auto_create_group": True, "consumer_buffer_size": 1, "healthcheck_timeout": 2.0}
-    )  # fmt: skip
+    stated = {"stream": "s", "group": "g", "consumer": "c", "block_ms": 0, "maxlen": 5, "auto_create_group": False,
+              "consumer_buffer_size": 2, "healthcheck_timeout": 3.0}  # fmt: skip
+    taken = RedisStreamsQueueSettings.model_validate({"url": "redis://localhost:6380/1", **stated})
+
+    assert taken.url.reveal() == "redis://localhost:6380/1"
+    assert {name: getattr(taken, name) for name in stated} == stated

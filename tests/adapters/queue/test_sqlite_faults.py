@@ -76,9 +76,9 @@ def said_before_its_death(process: Any, lines: int) -> list[str]:
 
 
 async def drained(path: Path) -> list[tuple[str, int]]:
-    queue = await opened(path)
+    queue = await opened(path, visibility_seconds=60)
     found: list[tuple[str, int]] = []
-    while deliveries := await queue.receive(max_messages=100, wait_seconds=0.5):
+    while deliveries := await queue.receive(max_messages=100, wait_seconds=2):  # ten times what the dead held them for
         for delivery in deliveries:
             assert await queue.ack(delivery)
             found.append((delivery.id, delivery.attempt))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from oneiric.adapters.queue._contract import LONG, Contract, QueueInstance, contract, is_empty, one
+from oneiric.adapters.queue._contract import LONG, SHORT, Contract, QueueInstance, contract, is_empty, one
 from oneiric.adapters.queue._protocol import Delivery, ManagedQueue
 from oneiric.core.errors import InactiveError, RejectedError
 
@@ -137,12 +137,12 @@ class MessageContract(Contract):
     @contract()
     async def test_a_delayed_message_waits_and_the_others_do_not_wait_for_it(self, queue: QueueInstance) -> None:
         started = time.monotonic()
-        late = await queue.enqueue({"late": True}, delay_seconds=0.3)
+        late = await queue.enqueue({"late": True}, delay_seconds=SHORT)
         soon = await queue.enqueue({"soon": True})
         assert (await one(queue)).id == soon
         assert await is_empty(queue)
         delivery = await one(queue)
-        assert time.monotonic() - started >= 0.25
+        assert time.monotonic() - started >= SHORT * 0.9
         assert (delivery.id, delivery.attempt) == (late, 1)
         assert await queue.ack(delivery) is True
 

@@ -66,16 +66,16 @@ class SettlingContract(Contract):
         assert await queue.ack(await one(queue)) is True
         assert await is_empty(queue)
 
-    @contract(visibility_seconds=1.0)
+    @contract(visibility_seconds=2.5 * SHORT)
     async def test_extending_keeps_it_from_the_others(self, queue: QueueInstance) -> None:
         await queue.enqueue({"n": 1})
         delivery = await one(queue)
         other = await self.beside(queue)
-        for _ in range(5):
-            assert await other.receive(wait_seconds=0.3) == []
+        for _ in range(4):
+            assert await other.receive(wait_seconds=0.75 * SHORT) == []
             assert await queue.extend(delivery) is True
         assert await queue.ack(delivery) is True
-        assert await other.receive(wait_seconds=1.2) == []
+        assert await other.receive(wait_seconds=3 * SHORT) == []
 
     @contract()
     async def test_a_retried_message_comes_again_behind_the_others(self, queue: QueueInstance) -> None:
@@ -90,10 +90,10 @@ class SettlingContract(Contract):
     async def test_a_retry_can_wait(self, queue: QueueInstance) -> None:
         message_id = await queue.enqueue({}, headers={"h": "1"})
         started = time.monotonic()
-        assert await queue.retry(await one(queue), delay_seconds=0.3) is True
+        assert await queue.retry(await one(queue), delay_seconds=SHORT) is True
         assert await is_empty(queue)
         again = await one(queue)
-        assert time.monotonic() - started >= 0.25
+        assert time.monotonic() - started >= SHORT * 0.9
         assert (again.id, again.attempt, dict(again.headers)) == (message_id, 2, {"h": "1"})
 
     @contract()
@@ -191,7 +191,7 @@ class SettlingContract(Contract):
             call = asyncio.ensure_future(settle(delivery))
             await cancel_after(turns // 3, call)
             (unsure if call.cancelled() or turns % 3 else done).add(delivery.id)
-        while found := await queue.receive(max_messages=30, wait_seconds=SHORT * 4):
+        while found := await queue.receive(max_messages=5, wait_seconds=SHORT * 4):
             for delivery in found:
                 assert delivery.id not in done - unsure
                 assert await queue.ack(delivery) is True

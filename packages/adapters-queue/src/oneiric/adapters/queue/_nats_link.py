@@ -152,11 +152,20 @@ class Link:
 
     async def _connect(self) -> Client:
         met: list[Exception] = []
+        is_connecting = True
+        servers = len(self._settings.servers)
+        seconds = self._settings.connect_timeout * servers
+
+        def is_refusal(error: Exception) -> bool:
+            return isinstance(adapter_error(error, self._place, seconds), AuthenticationError)
 
         async def note(error: Exception) -> None:
             met.append(error)
+            # The client would try again until the deadline, and credentials do not become right by that. It tries one
+            # server after the other: these are all of them.
+            if is_connecting and len(met) >= servers and all(map(is_refusal, met[-servers:])):
+                raise error
 
-        seconds = self._settings.connect_timeout * len(self._settings.servers)
         try:
             async with asyncio.timeout(seconds):
                 return await connect(self._settings, note)
@@ -167,6 +176,8 @@ class Link:
             refusals = [at for at, found in enumerate(errors) if isinstance(found, AuthenticationError)]
             at = refusals[0] if refusals else max(0, len(causes) - 2)
             raise errors[at] from causes[at]
+        finally:
+            is_connecting = False
 
     async def _make(self, jetstream: JetStreamContext) -> None:
         """Make streams and consumer where they are missing."""
