@@ -1,14 +1,15 @@
-"""Write the tables of docs/configuration.md from the settings' own models, so that the page cannot fall behind.
+"""Write the tables of docs/configuration.md from the settings' own models: ``python -m scripts.configuration_page``.
 
-Everything between the two markers is replaced; ``--check`` changes nothing and exits 1 if it would.
+``--check`` changes nothing and exits 1 if it would.
 """
 
 from __future__ import annotations
 
 import sys
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from scripts.written_page import DOCS, WrittenPage
 
 from oneiric.runtime.settings import OneiricSettings, setting_fields
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
     from oneiric.runtime.settings import SettingField
 
-PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
-BEGIN: Final = "<!-- Written by scripts/configuration_page.py: change the models instead. -->"
-END: Final = "<!-- End of what scripts/configuration_page.py writes. -->"
 #: Sections that are alike; the first one stands for all.
 ALIKE: Final = ("adapters", "services", "tasks", "events", "workflows", "actions")
 
@@ -68,32 +66,9 @@ def _shown(default: Any) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
-def written(page: str) -> str:
-    """Return the page with its tables as they should be.
-
-    Raises:
-        ValueError: The page has not exactly one pair of markers.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE} has lost its markers: {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{tables()}\n{END}{after}"
-
-
-def main(arguments: list[str]) -> int:
-    """Write the page, or check it; return the exit code."""
-    page = PAGE.read_text(encoding="utf-8")
-    wanted = written(page)
-    if "--check" in arguments:
-        if page != wanted:
-            print(
-                "docs/configuration.md is behind the models. Try: python scripts/configuration_page.py", file=sys.stderr
-            )
-        return int(page != wanted)
-    PAGE.write_text(wanted, encoding="utf-8")
-    return 0
-
+PAGE: Final = WrittenPage(
+    path=DOCS / "configuration.md", script="configuration_page", sources="the models", write=tables
+)
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(PAGE.update(sys.argv[1:]))

@@ -1,23 +1,20 @@
-"""Write the operations of docs/control-api.md from the table of operations, so that the page cannot fall behind.
+"""Write the operations of docs/control-api.md from the table of operations: ``python -m scripts.control_page``.
 
-Everything between the two markers is replaced; ``--check`` changes nothing and exits 1 if it would.
+``--check`` changes nothing and exits 1 if it would.
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from scripts.written_page import DOCS, WrittenPage
 
 from oneiric.core import errors
 from oneiric.runtime.control import API_PREFIX, OPERATIONS, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "control-api.md"
-BEGIN: Final = "<!-- Written by scripts/control_page.py: change the table or the models instead. -->"
-END: Final = "<!-- End of what scripts/control_page.py writes. -->"
 
 
 def operations() -> str:
@@ -76,30 +73,9 @@ def _type(stated: dict[str, Any]) -> str:
     return str(stated.get("type", "anything"))
 
 
-def written(page: str) -> str:
-    """Return the page with its tables as they should be.
-
-    Raises:
-        ValueError: The page has not exactly one pair of markers.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE} has lost its markers: {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{operations()}\n{END}{after}"
-
-
-def main(arguments: list[str]) -> int:
-    """Write the page, or check it; return the exit code."""
-    page = PAGE.read_text(encoding="utf-8")
-    wanted = written(page)
-    if "--check" in arguments:
-        if page != wanted:
-            print("docs/control-api.md is behind the table. Try: python scripts/control_page.py", file=sys.stderr)
-        return int(page != wanted)
-    PAGE.write_text(wanted, encoding="utf-8")
-    return 0
-
+PAGE: Final = WrittenPage(
+    path=DOCS / "control-api.md", script="control_page", sources="the table or the models", write=operations
+)
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(PAGE.update(sys.argv[1:]))

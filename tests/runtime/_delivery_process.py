@@ -37,7 +37,7 @@ async def main(directory: Path, seconds: float) -> None:
     server = SchedulerHTTPServer(
         Processor(directory / "log", seconds),
         settings=HttpSettings(port=0),
-        store=DeliveryStore(directory / DELIVERIES_FILE, lease_seconds=0.3),
+        store=DeliveryStore(directory / DELIVERIES_FILE, lease_seconds=2.0),
         dead_letters=DeadLetterStore(directory / DEAD_LETTERS_FILE),
     )
     await server.start()

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from oneiric.runtime.workflows import LocalWorkflowEngine, NodeCall, WorkflowSpec
+import pytest
 
-__all__ = ["Tasks", "engine_of", "node", "workflow"]
+from oneiric.core.errors import NodeError
+from oneiric.runtime.workflows import LocalWorkflowEngine, NodeCall, WorkflowSpec
 
 
 class Tasks:
@@ -44,3 +45,43 @@ def workflow(*nodes: Mapping[str, Any], key: str = "w", **stated: Any) -> Workfl
 
 def engine_of(tasks: Tasks, *specs: WorkflowSpec, **options: Any) -> LocalWorkflowEngine:
     return LocalWorkflowEngine(tasks, {spec.key: spec for spec in specs}, **options)
+
+
+def fail_once(tasks: Tasks, name: str = "flaky") -> Tasks:
+    """Make a task fail until somebody takes the fault away."""
+
+    def fail(_: Any) -> None:
+        raise KeyError("gone")
+
+    tasks.tasks[name] = fail
+    return tasks
+
+
+def mend(tasks: Tasks, name: str = "flaky") -> None:
+    tasks.tasks[name] = lambda payload: payload
+
+
+async def failed(engine: LocalWorkflowEngine, run_id: str = "r", **context: Any) -> None:
+    with pytest.raises(NodeError):
+        await engine.run("w", context or None, run_id=run_id)
+
+
+def hung() -> tuple[Tasks, asyncio.Event, asyncio.Event]:
+    """Return tasks of which ``wait`` waits, the event that it has begun, and the event that lets it end."""
+    started, gate = asyncio.Event(), asyncio.Event()
+
+    async def wait(payload: Any) -> Any:
+        started.set()
+        await gate.wait()
+        return payload
+
+    return Tasks(wait=wait), started, gate
+
+
+CHAIN = workflow(
+    node("a", payload={"n": 1}),
+    node("b", "a", payload={"n": "${nodes.a.output.n}"}),
+    node("c", "b", task="flaky", payload={"n": "${nodes.b.output.n}"}),
+    node("d", "c", payload={"n": "${nodes.c.output.n}"}),
+)
+HUNG = workflow(node("a"), node("b", "a", task="wait"), node("c", "b"))

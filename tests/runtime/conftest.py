@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from oneiric.core.resolution import Candidate
+from oneiric.runtime._secret_redaction import REDACTOR
 
 SHOP = """
 from dataclasses import dataclass
@@ -94,6 +95,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     else:
         asyncio.run(scenario)
     return True
+
+
+@pytest.fixture(autouse=True)
+def forgotten_secrets() -> Iterator[None]:
+    """Have the process's redactor forget what a test added: it would look for it in every text from then on."""
+    yield
+    # Inside on purpose: a process has no reason to forget a secret.
+    REDACTOR._secrets.clear()
+    REDACTOR._index = None
 
 
 @pytest.fixture

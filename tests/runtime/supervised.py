@@ -1,9 +1,14 @@
 """Children and stores for tests of supervision: each does as told and writes down what was done to it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
+
+from oneiric.core.testing import DrivenClock, run_driven
+from oneiric.runtime.supervisor import RestartBackoff, ServiceSupervisor
+
+AT_ONCE = RestartBackoff(initial_seconds=0, max_seconds=0)
 
 
 class Worker:
@@ -126,3 +131,24 @@ async def settle(turns: int = 60) -> None:
     """Let everything happen that needs no timer."""
     for _ in range(turns):
         await asyncio.sleep(0)
+
+
+def driven(scenario: Coroutine[Any, Any, None], clock: DrivenClock | None = None) -> None:
+    run_driven(asyncio.wait_for(scenario, 3600), clock)
+
+
+def family(*names: str) -> tuple[list[str], list[Worker]]:
+    log: list[str] = []
+    return log, [Worker(name, log) for name in names]
+
+
+def state_of(supervisor: ServiceSupervisor) -> str:
+    return supervisor.state
+
+
+async def turn() -> None:
+    await asyncio.sleep(0)
+
+
+def states(supervisor: ServiceSupervisor) -> dict[str, str]:
+    return {child.name: child.state for child in supervisor.info().children}

@@ -43,7 +43,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def make(path: Path, clock: Clock) -> Callable[..., DomainActivityStore]:
     def store(**options: Any) -> DomainActivityStore:
-        stated: dict[str, Any] = {"path": path, "clock": clock, "busy_seconds": 0.05} | options
+        stated: dict[str, Any] = {"path": path, "clock": clock, "busy_seconds": 60} | options
         return DomainActivityStore(**stated)
 
     return store
@@ -118,7 +118,7 @@ async def test_counts_made_by_updates_of_two_stores_add_up(make: Callable[..., D
     def count(before: DomainActivity) -> DomainActivity:
         return DomainActivity(paused=True, note=str(int(before.note or 0) + 1))
 
-    async with make(busy_seconds=5.0) as one, make(busy_seconds=5.0) as other:
+    async with make() as one, make() as other:
         await asyncio.gather(*((one, other)[number % 2].update("service", "pay", count) for number in range(40)))
         await one.refresh()
         assert one.get("service", "pay").note == "40"
@@ -362,7 +362,7 @@ async def test_unknown_is_what_the_policy_says(make: Callable[..., DomainActivit
             ("paused", (True, True)),
             ("active", (False, False)),
         ):
-            async with make(on_unknown=policy) as store:
+            async with make(on_unknown=policy, busy_seconds=0.05) as store:
                 assert (store.get("service", "pay").paused, store.get("service", "mail").paused) == expected, policy
                 assert "locked" in (store.problem or "")
     async with make(on_unknown="paused") as store:
@@ -442,7 +442,7 @@ async def test_a_damaged_copy_is_said_to_be_and_written_anew(
 async def test_a_locked_store_keeps_what_is_known_and_heals(
     make: Callable[..., DomainActivityStore], path: Path
 ) -> None:
-    async with make() as one, make() as store:
+    async with make() as one, make(busy_seconds=0.05) as store:
         await one.set("service", "pay", PAUSED)
         await store.refresh()
         await one.aclose()

@@ -76,7 +76,7 @@ class Site:
     async def post(self, path: str, sent: Any, headers: Mapping[str, str] = {}, **more: Any) -> httpx.Response:
         body = sent if isinstance(sent, bytes) else json.dumps(sent).encode()
         base = f"http://127.0.0.1:{self.server.port}"
-        async with httpx.AsyncClient(base_url=base, trust_env=False, verify=NO_TLS, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=base, trust_env=False, verify=NO_TLS, timeout=60) as client:
             return await client.request(more.pop("method", "POST"), path, content=body, headers=headers, **more)
 
     async def run(self, sent: Any, headers: Mapping[str, str] = {}) -> httpx.Response:
@@ -426,6 +426,24 @@ async def test_answers_are_kept_no_longer_and_no_more_than_they_have_to_be(tmp_p
         assert await store.begin("b") == 1
         assert await store.begin("a") == 1
         assert await store.begin("b") is None
+
+
+async def test_a_delivery_that_was_begun_before_the_machine_started_anew_is_nobodys() -> None:
+    async with DeliveryStore(lease_seconds=3600) as store:
+        assert await store.begin("a") == 1
+        assert await store.begin("a") is None
+        await store._store.write(lambda database: database.execute("UPDATE deliveries SET boot = 'another'"))
+        assert await store.begin("a") == 2
+
+
+async def test_a_delivery_that_somebody_is_about_is_not_forgotten_however_old_it_is() -> None:
+    now = [1000.0]
+    async with DeliveryStore(keep_seconds=60, most_answers=1, clock=lambda: now[0]) as store:
+        assert await store.begin("a") == 1
+        now[0] += 3600
+        assert await store.begin("b") == 1
+        assert await store.begin("c") == 1
+        assert await store.begin("a") is None
 
 
 def test_a_delivery_whose_process_is_gone_is_done_again_and_the_gone_one_keeps_nothing() -> None:

@@ -31,7 +31,7 @@ def served(directory: Path, seconds: float) -> Iterator[tuple[subprocess.Popen[s
 
 
 def deliver(port: int, body: object = None) -> tuple[int, Any]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("POST", "/tasks/workflow", json.dumps(body or {"workflow": "nightly"}), TASK)
         answer = connection.getresponse()
@@ -48,7 +48,7 @@ def lines(directory: Path, word: str) -> list[str]:
 
 def until_done(port: int) -> Any:
     """Deliver again as a task queue does, until it is answered 2xx."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         status, document = deliver(port)
         if status == 200:
@@ -61,7 +61,7 @@ def until_done(port: int) -> Any:
 def test_a_delivery_whose_process_is_killed_is_done_by_the_next_under_the_same_run_id(tmp_path: Path) -> None:
     with served(tmp_path, 60) as (process, port), ThreadPoolExecutor(1) as pool:
         sent = pool.submit(deliver, port)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not lines(tmp_path, "begin"):
             assert time.monotonic() < end
             time.sleep(0.005)

@@ -84,7 +84,7 @@ class Endpoint(ThreadingHTTPServer):
 
     def until(self, condition: Callable[[], bool]) -> None:
         with self.changed:
-            assert self.changed.wait_for(condition, 20)
+            assert self.changed.wait_for(condition, 60)
 
 
 @pytest.fixture

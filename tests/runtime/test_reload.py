@@ -319,6 +319,8 @@ async def test_a_plan_changes_nothing_and_says_what_would(system: System, write:
                     "reason": "selection",
                 }
             ],
+            "starts": [],
+            "stops": [],
             "needs_restart": ["app.name"],
             "problems": [],
         }
@@ -383,7 +385,7 @@ async def test_a_failing_on_applied_puts_everything_back_and_is_told_so(offer: O
 
 
 async def test_a_lease_on_the_old_holds_up_neither_the_result_nor_the_next_reload(system: System, write: Write) -> None:
-    async with running(system), asyncio.timeout(10), system.lifecycle.lease("service", "pay") as old:
+    async with running(system), asyncio.timeout(60), system.lifecycle.lease("service", "pay") as old:
         for retries in (2, 3):
             write(c_yml=FIRST.replace("retries: 1", f"retries: {retries}"))
             assert (await system.reloader.reload()).accepted

@@ -15,6 +15,7 @@ from oneiric.core import Secret
 from oneiric.core.errors import AuthenticationError, ConfigurationError, LifecycleError, OneiricError
 from oneiric.core.resolution import Candidate
 from oneiric.runtime.control import ControlClient, HmacSigner, control_socket_path
+from oneiric.runtime.telemetry import setup_otel
 
 type Offer = Callable[..., Candidate]
 type Write = Callable[..., None]
@@ -44,7 +45,7 @@ class Host:
 
     async def until_ready(self) -> RunningSystem:
         waiting = asyncio.create_task(self.ready.wait())
-        await asyncio.wait((waiting, self.task), return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        await asyncio.wait((waiting, self.task), return_when=asyncio.FIRST_COMPLETED, timeout=60)
         if self.task.done():
             waiting.cancel()
             self.task.result()
@@ -119,6 +120,16 @@ async def test_a_part_that_does_not_start_takes_the_rest_down(here: Path, offer:
     with pytest.raises(LifecycleError, match=r"extra did not start: no such queue\. Try: another one"):
         await Host(app, extend=(lambda _: [PlannedPart(part=extra)],)).task
     assert "stop" in extra.steps
+
+
+async def test_a_system_that_cannot_be_put_together_leaves_the_process_as_it_was(here: Path) -> None:
+    def broken(_app: App) -> tuple[PlannedPart, ...]:
+        raise ConfigurationError("nothing comes of this")
+
+    for _ in range(2):
+        with pytest.raises(OneiricError, match="nothing comes of this"):
+            await Host(App.open(environ={}, overrides=FREE), extend=(broken,)).until_ready()
+    setup_otel().shutdown()  # it is not set up any more
 
 
 async def test_probes_are_answered_before_the_application_is_loaded(here: Path) -> None:
@@ -226,6 +237,87 @@ async def test_a_tenant_that_shares_the_base_changes_nothing_for_everybody(here:
     await asyncio.to_thread(client.call, "swap", domain="service", key="pay", tenant="acme", provider="adyen")
     await asyncio.to_thread(client.call, "retire", domain="service", key="pay", tenant="acme")
     assert not serving.is_closed
+    assert await host.stop() == 0
+
+
+TENANT = """
+profile: {watchers_enabled: false}
+http: {port: 0}
+services: {selections: {pay: stripe}}
+tenants: {acme: {service: {pay: adyen}}}
+"""
+
+
+def supervised(running: RunningSystem) -> dict[str, str]:
+    assert running.system is not None
+    assert running.system.supervisor is not None
+    return {child.name: child.state for child in running.system.supervisor.info().children}
+
+
+def when_stopped(running: RunningSystem, name: str) -> asyncio.Event:
+    """Return what is set once a supervised service is stopped from now on."""
+    assert running.system is not None
+    assert running.system.supervisor is not None
+    stopped = asyncio.Event()
+    running.system.supervisor.observe(
+        lambda event: stopped.set() if (event.name, event.state) == (name, "stopped") else None
+    )
+    return stopped
+
+
+async def test_a_service_that_a_tenant_selects_is_started_supervised_and_stopped_like_the_base_one(
+    here: Path, offer: Offer, write: Write, shop: Any
+) -> None:
+    write(c_yml=TENANT)
+    app = App.open("c.yml", environ={})
+    for provider in ("stripe", "adyen"):
+        app.resolver.register(offer(provider))
+    host = Host(app)
+    running = await host.until_ready()
+    base, own = shop.made
+    assert supervised(running) == {"service:pay": "running", "service:pay of acme": "running"}
+    assert app.lifecycle.get_status("service", "pay", tenant="acme").current_provider == "adyen"
+
+    write(c_yml=TENANT.replace("tenants: {acme: {service: {pay: adyen}}}", ""))
+    assert app.reloader.plan().stops == (("service", "pay", "acme"),)
+    stopped = when_stopped(running, "service:pay of acme")
+    assert (await app.reload()).accepted
+    await asyncio.wait_for(stopped.wait(), 20)
+    assert supervised(running) == {"service:pay": "running"}
+    assert (base.is_closed, own.is_closed) == (False, True), "the base serves the tenant now"
+
+    write(c_yml=TENANT)
+    assert app.reloader.plan().starts == (("service", "pay", "acme"),)
+    assert (await app.reload()).accepted
+    assert supervised(running) == {"service:pay": "running", "service:pay of acme": "running"}
+    assert await host.stop() == 0
+    assert [made.is_closed for made in shop.made] == [True, True, True]
+
+
+async def test_a_refused_reload_leaves_nothing_of_a_tenants_service_behind(
+    here: Path, offer: Offer, write: Write, shop: Any
+) -> None:
+    write(c_yml=TENANT.replace("tenants: {acme: {service: {pay: adyen}}}", ""))
+    app = App.open("c.yml", environ={})
+    for provider in ("stripe", "adyen"):
+        app.resolver.register(offer(provider))
+    app.resolver.register(
+        Candidate(domain="service", key="ill", provider="ill", factory="shop_parts:Ill", priority=0, stack_level=0)
+    )
+    host = Host(app)
+    running = await host.until_ready()
+    (base,) = shop.made
+
+    write(c_yml=TENANT.replace("adyen}", "adyen, ill: ill}"))
+    stopped = when_stopped(running, "service:pay of acme")
+    refused = await app.reload()
+    assert (refused.accepted, "ill" in (refused.reason or "")) == (False, True)
+    await asyncio.wait_for(stopped.wait(), 20)
+    assert supervised(running) == {"service:pay": "running"}
+    assert not base.is_closed
+    assert all(made.is_closed for made in shop.made[1:])
+    assert len(shop.made) == 3
+    assert app.lifecycle.stale() == ()
     assert await host.stop() == 0
 
 

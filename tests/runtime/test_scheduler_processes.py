@@ -46,7 +46,7 @@ class Farm:
         for process in self.processes:
             process.send_signal(signal.SIGTERM)
         for process in self.processes:
-            process.wait(20)
+            process.wait(60)
 
     def slots(self, name: str) -> list[Fired]:
         async def read() -> list[Fired]:
@@ -61,7 +61,7 @@ class Farm:
 
     def until(self, holds: Callable[[], bool]) -> None:
         """Wait for what another process does."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not holds():
             assert time.monotonic() < end, "it never came to be"
             time.sleep(0.01)
@@ -95,11 +95,11 @@ def test_two_processes_on_one_store_fire_each_slot_once(farm: Farm) -> None:
 
 def test_a_slot_whose_process_is_killed_is_fired_again_under_its_key(farm: Farm) -> None:
     farm.add(Schedule(name="s", target="x", at=time.time() + 0.05))
-    killed = farm.start(seconds=60, lease=0.3)
+    killed = farm.start(seconds=60, lease=1.0)
     farm.until(lambda: bool(farm.lines("begin")))
     killed.kill()
     killed.wait()
-    farm.start(seconds=0, lease=0.3)
+    farm.start(seconds=0, lease=1.0)
     farm.until(lambda: bool(farm.lines("end")))
     farm.end()
     assert len(farm.lines("begin")) == 2
@@ -109,10 +109,10 @@ def test_a_slot_whose_process_is_killed_is_fired_again_under_its_key(farm: Farm)
 
 def test_a_process_that_was_stopped_past_its_lease_cannot_write_what_became_of_the_slot(farm: Farm) -> None:
     farm.add(Schedule(name="s", target="x", at=time.time() + 0.05))
-    stopped = farm.start(seconds=0.5, lease=0.3)
+    stopped = farm.start(seconds=5, lease=1.0)
     farm.until(lambda: bool(farm.lines("begin")))
     stopped.send_signal(signal.SIGSTOP)
-    farm.start(seconds=0.01, lease=0.3)
+    farm.start(seconds=0.01, lease=1.0)
     farm.until(lambda: bool(farm.lines("end")))
     stopped.send_signal(signal.SIGCONT)
     farm.end()
@@ -127,15 +127,15 @@ def test_processes_killed_at_random_times_lose_no_slot_and_repeat_only_what_was_
     chance = random.Random(7)  # noqa: S311 - the same kills each time
     farm.add(Schedule(name="s", target="x", every_seconds=0.1, overlap="allow"))
     for _ in range(6):
-        process = farm.start(seconds=0.02, lease=0.2)
+        process = farm.start(seconds=0.02, lease=0.5)
         time.sleep(chance.uniform(0.1, 0.4))
         process.kill()
         process.wait()
     killed_at = time.time()
-    last = farm.start(seconds=0.02, lease=0.2)
+    last = farm.start(seconds=0.02, lease=0.5)
     farm.until(lambda: len(farm.slots("s")) > 20 and not unsettled(farm, before=killed_at))
     last.send_signal(signal.SIGTERM)
-    last.wait(20)
+    last.wait(60)
     slots = farm.slots("s")
     assert {slot.state for slot in slots} == {"done"}
     times = sorted(round(slot.at * 10) for slot in slots)

@@ -161,6 +161,7 @@ def test_a_setting_is_explained(write: Write) -> None:
         "type": "whole number, at least 0, at most 65535",
         "allowed": (),
         "variables": ("ONEIRIC_HTTP__PORT", "PORT"),
+        "meant": None,
         "variable": "ONEIRIC_HTTP__PORT",
     }
 
@@ -197,12 +198,70 @@ def test_values_that_a_field_takes_are_listed() -> None:
     assert explain_setting(load(None), "logging.level").allowed[:2] == ("DEBUG", "INFO")
 
 
-@pytest.mark.parametrize(("key", "hint"), [("http.prot", "http.port"), ("adapter", "adapters"), ("app.name.x", "")])
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("adapter", "adapters"),
+        ("http.prot", "http.port"),
+        ("htp.port", "http.port"),
+        ("htp.auth.kindd", "http.auth.kind"),
+        ("adapter.selections.cache", "adapters.selections.cache"),
+        ("logging.snks.0.targt", "logging.sinks.0.target"),
+        ("app.name.x", "app.name"),
+        ("engine.zzz", "one of durability, max_parallel_nodes, name"),
+    ],
+)
 def test_explaining_no_setting_suggests_the_nearest(key: str, hint: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         explain_setting(load(None), key)
-    assert hint in (caught.value.hint or "")
+    assert caught.value.hint == hint
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("adapters.selections.cach", "adapters.selections.cache"),
+        ("adapters.selections.queu", "adapters.selections.queue"),
+        ("tasks.selections.reports.nightl", "tasks.selections.reports.nightly"),
+        ("adapters.provider_settings.redi.port", "adapters.provider_settings.redis.port"),
+        ("adapters.provider_settings.memry.size", "adapters.provider_settings.memory.size"),
+        ("domains.ledgr.selections.man", "domains.ledger.selections.main"),
+        ("tenants.acm.adaptr.cash", "tenants.acme.adapter.cache"),
+        ("adapters.selections.cache", None),
+        ("adapters.selections.queue", None),
+        ("adapters.selections.something-else", None),
+        ("logging.sinks.3", None),
+    ],
+)
+def test_a_name_that_nobody_sets_or_offers_is_told_what_it_may_have_been_meant_to_be(
+    write: Write, key: str, meant: str | None
+) -> None:
+    write(
+        c_yml="adapters:\n  selections: {cache: redis}\n  provider_settings: {redis: {port: 7}}\n"
+        "domains: {ledger: {selections: {main: x}}}\n"
+        "tasks: {selections: {reports.nightly: celery}}\ntenants: {acme: {adapter: {cache: m}}}\n"
+    )
+    offered = [Candidate(domain="adapter", key=key, provider="memory", factory=dict) for key in ("queue", "cache")]
+    assert explain_setting(load(), key, candidates=offered).meant == meant
+
+
+def test_what_the_model_of_a_provider_does_not_have_is_no_setting(write: Write) -> None:
+    write(c_yml="adapters: {provider_settings: {mem: {port: 7}}}\n")
+    offered = [
+        Candidate(
+            domain="adapter",
+            key="cache",
+            provider="mem",
+            factory=dict,
+            settings_model="oneiric.runtime.settings:HttpSettings",
+        )
+    ]
+    assert explain_setting(load(), "adapters.provider_settings.mem.host", candidates=offered).meant is None
+    for wrong, right in (("prt", "port"), ("auth.knd", "auth.kind")):
+        with pytest.raises(ConfigurationError) as caught:
+            explain_setting(load(), f"adapters.provider_settings.mem.{wrong}", candidates=offered)
+        assert caught.value.hint == f"adapters.provider_settings.mem.{right}"
 
 
 def test_every_field_can_be_explained() -> None:

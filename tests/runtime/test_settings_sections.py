@@ -48,7 +48,7 @@ PUBLISHED: dict[str, object] = {
     "remote.auth.token": None, "remote.signature_required": False, "remote.signature_threshold": 1,
     "remote.signature_max_age_seconds": None, "remote.signature_require_expiry": False,
     "remote.refresh_interval": 300, "remote.max_retries": 3, "remote.retry_base_delay": 1,
-    "remote.retry_max_delay": 30, "remote.retry_jitter": 0.25, "remote.circuit_breaker_threshold": 5,
+    "remote.retry_max_delay": 30, "remote.circuit_breaker_threshold": 5,
     "remote.circuit_breaker_reset": 60, "remote.allow_file_uris": False, "remote.allowed_file_uri_roots": [],
     "remote.latency_budget_ms": 5000, "remote.accept_embedded_signatures": False, "remote.allowed_hosts": [],
     "logging.include_trace_context": True, "logging.release": None, "logging.sinks[].max_bytes": 5 << 20,
@@ -64,6 +64,11 @@ PUBLISHED: dict[str, object] = {
 @pytest.mark.parametrize(("key", "default"), PUBLISHED.items())
 def test_a_published_field_keeps_its_name_and_default(key: str, default: object) -> None:
     assert FIELDS[key].default == default
+
+
+def test_pauses_are_left_to_chance_as_a_whole() -> None:
+    # Published as 0.25: clients that met the same fault would come back in the same quarter.
+    assert FIELDS["remote.retry_jitter"].default == 1.0
 
 
 def test_logs_go_to_stderr_unless_told_otherwise() -> None:

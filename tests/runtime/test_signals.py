@@ -30,6 +30,37 @@ async def main(mode):
 
 asyncio.run(main(sys.argv[1]))
 """
+#: Blocks its loop in a call, as a component may, with threads beside it that signals may be given to.
+BLOCKED = """
+import asyncio, threading, time
+from oneiric.runtime._signals import ProcessSignals
+
+async def main():
+    with ProcessSignals(stop=int, force=int):
+        for _ in range(3):
+            threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+        print('ready', flush=True)
+        time.sleep(3600)
+
+asyncio.run(main())
+"""
+#: A host with a signal of its own.
+HOST = """
+import asyncio, os, signal
+from oneiric.runtime._signals import ProcessSignals
+
+async def main():
+    heard = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, heard.set)
+    with ProcessSignals(stop=int, force=int):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await heard.wait()
+        heard.clear()
+    os.kill(os.getpid(), signal.SIGUSR1)
+    await heard.wait()
+
+asyncio.run(main())
+"""
 
 
 def started(mode: str) -> subprocess.Popen[str]:
@@ -70,6 +101,31 @@ def test_the_echo_of_a_signal_forces_nothing() -> None:
         process.send_signal(signal.SIGHUP)
         assert (line(process), line(process)) == ("reload", "15 None")
         assert process.wait() == 0
+
+
+def test_two_signals_at_once_end_a_process_whose_loop_is_blocked() -> None:
+    """The kernel may give both to a thread that cannot act on them: one process alone would often be lucky."""
+    processes = [
+        subprocess.Popen([sys.executable, "-c", BLOCKED], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for _ in range(8)
+    ]
+    try:
+        assert [line(process) for process in processes] == ["ready"] * 8
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
+        codes = {process.wait(60) for process in processes}
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert codes <= {128 + signal.SIGTERM, 128 + signal.SIGINT}
+
+
+def test_a_host_goes_on_to_be_told_of_its_own_signals() -> None:
+    done = subprocess.run([sys.executable, "-c", HOST], check=False, timeout=60)
+
+    assert done.returncode == 0
 
 
 def test_sighup_reloads_and_stops_nothing() -> None:

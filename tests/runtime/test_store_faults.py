@@ -89,9 +89,9 @@ async def test_writes_that_meet_a_lock_fail_together_and_go_on_when_it_is_gone(
 async def test_strict_writes_that_wait_behind_a_lock_do_not_wait_one_after_the_other(
     make: Callable[..., SqliteStore], path: Path
 ) -> None:
-    async with make(durability="strict", busy_seconds=0.2) as store:
+    async with make(durability="strict", busy_seconds=1.0) as store:
         with locked(path, "writing"):
-            async with asyncio.timeout(3):  # fifty times 0.2 s are 10
+            async with asyncio.timeout(25):  # fifty times 1 s are 50
                 results = await asyncio.gather(*(store.write(put("b")) for _ in range(50)), return_exceptions=True)
         assert {getattr(result, "kind", None) for result in results} == {"locked"}
 
@@ -218,6 +218,7 @@ async def test_an_empty_file_is_a_new_store(make: Callable[..., SqliteStore], pa
         pass
     async with make() as store:
         await store.write(put("a"))
+        assert await store.read(held) == ["a"]
 
 
 async def test_two_stores_that_meet_damage_together_set_it_aside_once(

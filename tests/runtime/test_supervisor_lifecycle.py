@@ -4,8 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.runtime.supervised import Worker
 
-from oneiric.core import Candidate, Key, LifecycleManager, Resolver
+from oneiric.core import Candidate, Key, LifecycleManager, Policy, Resolver
 from oneiric.core.errors import LifecycleError
 from oneiric.core.testing import FakeComponent, Fault, run_driven
 from oneiric.runtime.supervisor import LifecycleChild, RestartBackoff, ServiceSupervisor
@@ -93,8 +94,98 @@ def test_a_key_that_an_operator_retired_is_left_alone() -> None:
             await asyncio.sleep(20)
 
             assert shop.providers == ["stripe"]
-            assert supervisor.info().children[0].state == "running"
             assert supervisor.info().children[0].last_error is None
+            await supervisor.stop()
+
+    run_driven(scenario())
+
+
+def test_a_retired_key_reads_as_retired_until_it_serves_again() -> None:
+    async def scenario() -> None:
+        shop = Shop()
+        async with shop.lifecycle:
+            supervisor = shop.supervisor()
+            seen: list[str] = []
+            supervisor.observe(lambda event: seen.append(event.state))
+            await supervisor.start()
+            await asyncio.sleep(1.1)
+            assert supervisor.info().children[0].health is True
+            await shop.lifecycle.retire(PAY)
+            retired = supervisor.info().children[0]
+            assert (retired.state, retired.health) == ("retired", None)
+
+            await shop.lifecycle.swap(PAY)
+            assert supervisor.info().children[0].state == "running"
+            shop.made[1][1].faults["health"] = "unhealthy"
+            await asyncio.sleep(2.1)
+            assert len(shop.made) == 3, "it is supervised again"
+            await supervisor.stop()
+        assert seen == ["starting", "running", "retired", "running", "restarting", "running", "stopped"]
+
+    run_driven(scenario())
+
+
+def test_a_key_that_is_retired_while_its_renewal_is_waited_for_stays_retired() -> None:
+    async def scenario() -> None:
+        shop = Shop()
+        async with shop.lifecycle:
+            child = LifecycleChild(shop.lifecycle, PAY, unhealthy_after=2, unhealthy_of=2)
+            waits = RestartBackoff(initial_seconds=8, max_seconds=8, random=lambda: 0.5)
+            supervisor = ServiceSupervisor([child], poll_interval=1, backoff=waits)
+            await supervisor.start()
+            shop.made[0][1].faults["health"] = "unhealthy"
+            await asyncio.sleep(2.1)
+            assert supervisor.info().children[0].state == "restarting"
+            await shop.lifecycle.retire(PAY)
+            await asyncio.sleep(20)
+
+            assert shop.providers == ["stripe"]
+            assert supervisor.info().children[0].state == "retired"
+            await supervisor.stop()
+
+    run_driven(scenario())
+
+
+def test_the_instance_a_tenant_has_of_its_own_is_supervised_apart_from_the_base() -> None:
+    async def scenario() -> None:
+        shop = Shop()
+        shop.resolver.apply(policy=Policy(tenants={"acme": {"service": {"pay": "adyen"}}}))
+        async with shop.lifecycle:
+            children = [LifecycleChild(shop.lifecycle, PAY, tenant=tenant) for tenant in (None, "acme")]
+            supervisor = ServiceSupervisor(children, poll_interval=1, backoff=AT_ONCE)
+            await supervisor.start()
+            assert shop.providers == ["stripe", "adyen"]
+            shop.made[1][1].faults["health"] = "unhealthy"
+            await asyncio.sleep(3.1)
+            assert shop.providers == ["stripe", "adyen", "adyen"]
+            assert [child.restarts for child in supervisor.info().children] == [0, 1]
+
+            shop.resolver.apply(policy=Policy())
+            await shop.lifecycle.reconcile()
+            assert [child.state for child in supervisor.info().children] == ["running", "retired"]
+            await supervisor.remove_child("service:pay of acme")
+            assert [component.closed for _, component in shop.made] == [False, True, True]
+            await supervisor.stop()
+
+    run_driven(scenario())
+
+
+def test_the_failure_of_a_sibling_does_not_bring_back_what_was_retired() -> None:
+    async def scenario() -> None:
+        shop = Shop()
+        async with shop.lifecycle:
+            sibling = Worker("sibling")
+            supervisor = ServiceSupervisor(
+                [LifecycleChild(shop.lifecycle, PAY), sibling], strategy="one_for_all", backoff=AT_ONCE
+            )
+            await supervisor.start()
+            await shop.lifecycle.retire(PAY)
+            sibling.crash()
+            await asyncio.sleep(1)
+
+            assert [child.state for child in supervisor.info().children] == ["retired", "running"]
+            assert supervisor.info().children[1].restarts == 1
+            assert shop.providers == ["stripe"]
             await supervisor.stop()
 
     run_driven(scenario())

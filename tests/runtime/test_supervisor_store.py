@@ -25,7 +25,7 @@ class Seen:
         supervisor.observe(lambda event: self._changed.set())
 
     async def state(self, wanted: str) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while self._supervisor.info().children[0].state != wanted:
                 self._changed.clear()
                 await self._changed.wait()
@@ -69,6 +69,7 @@ async def test_a_resume_in_this_process_needs_no_poll(tmp_path: Path) -> None:
 
         await store.set(*PAY, DomainActivity())
         await seen.state("running")
+        assert worker.log.count("start pay") == 2
         await supervisor.stop()
 
 

@@ -417,7 +417,9 @@ async def test_events_of_threads_are_handed_on_and_none_is_lost() -> None:
             queue.put(number)
 
     await asyncio.gather(*(asyncio.to_thread(put_many) for _ in range(4)))
-    await asyncio.wait_for(done.wait(), 20)
+    await asyncio.wait_for(done.wait(), 60)
+
+    assert sorted(told) == sorted([-1, *list(range(1000)) * 4])
 
 
 def test_events_without_a_loop_are_handed_on_at_once() -> None:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +47,7 @@ class Watched:
         await self._fulfilled(lambda: len(self.seen) >= times)
 
     async def _fulfilled(self, is_so: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not is_so():
                 self._changed.clear()
                 await self._changed.wait()
@@ -248,14 +250,20 @@ async def test_half_a_file_is_no_change_while_its_writer_has_it_open(file: Path)
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_hundred_writes_end_in_one_change_with_the_last_content(file: Path, mode: WatchMode) -> None:
-    watched = Watched(file)
-    async with watching(watched, mode, settle_seconds=0.3):
+    watched, settle_seconds = Watched(file), 1.0
+    written = []
+    async with watching(watched, mode, settle_seconds=settle_seconds, settle_most_seconds=NEVER):
         for number in range(100):
             file.write_text(f"content {number}")
+            written.append(time.monotonic())
             await asyncio.sleep(0.001)
         await watched.until("content 99")
+        changes = await watched.finished()
 
-        assert await watched.finished() == ["content 99"]
+    # Where the machine itself made a pause, the writes before it may have settled.
+    pauses = sum(later - earlier > settle_seconds / 2 for earlier, later in pairwise(written))
+    assert changes[-1] == "content 99"
+    assert len(changes) <= 1 + pauses
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -322,7 +330,7 @@ async def test_what_changes_during_a_call_is_announced_after_it(file: Path) -> N
             last.set()
 
     watched = Watched(file)
-    async with asyncio.timeout(10), ConfigWatcher(file, slow, poll_interval=NEVER, at_start=True):
+    async with asyncio.timeout(60), ConfigWatcher(file, slow, poll_interval=NEVER, at_start=True):
         await last.wait()
 
     assert calls == ["first", "third"]

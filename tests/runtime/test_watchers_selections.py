@@ -99,7 +99,7 @@ async def test_all_domains_share_one_watch_and_one_read(system: System) -> None:
             on_change=lambda found: swaps.update({domain: found}),
         )
 
-    async with asyncio.timeout(10), system.lifecycle, AsyncExitStack() as stack:
+    async with asyncio.timeout(60), system.lifecycle, AsyncExitStack() as stack:
         await system.lifecycle.activate("service", "x")
         for domain in WATCHERS:
             await stack.enter_async_context(following(domain))
@@ -120,14 +120,14 @@ async def test_all_domains_share_one_watch_and_one_read(system: System) -> None:
 async def test_a_change_between_reading_and_watching_is_not_missed(system: System) -> None:
     system.write("services: {selections: {x: b}}")
 
-    async with asyncio.timeout(10), system.lifecycle, watch_config(system.reloader, poll_interval=3600):
+    async with asyncio.timeout(60), system.lifecycle, watch_config(system.reloader, poll_interval=3600):
         await system.results.get()
 
         assert system.reloader.loaded.settings.services.selections == {"x": "b"}
 
 
 async def test_a_broken_file_in_between_ends_on_the_final_content(system: System) -> None:
-    async with asyncio.timeout(10), system.lifecycle, watch_config(system.reloader, poll_interval=3600):
+    async with asyncio.timeout(60), system.lifecycle, watch_config(system.reloader, poll_interval=3600):
         await system.results.get()
         system.write("services: {")
         assert "c.yml" in str(await system.results.get())

@@ -41,6 +41,8 @@ class Queue:
         self.extend_faults: list[Exception | bool] = []
         self.receive_faults: list[Exception] = []
         self.extended = 0
+        self.answer_seconds = 0.0
+        self.are_answers_lost = False
         self.leases = 0
         self.asked_for: list[int] = []
         for number, payload in enumerate(payloads):
@@ -84,6 +86,8 @@ class Queue:
             return False
         del self.held[message.id]
         self.settled.append((what[0], message.id, *what[1:]))
+        if self.are_answers_lost:
+            raise UnavailableError("the connection broke")
         return True
 
     async def ack(self, delivery: Message) -> bool:
@@ -108,6 +112,7 @@ class Queue:
         self.extended += 1
         if self._is_held(delivery):
             self.held[delivery.id] = asyncio.get_running_loop().time() + self.visibility_seconds
+            await asyncio.sleep(self.answer_seconds)
             return True
         return False
 
@@ -297,6 +302,39 @@ def test_an_acknowledgement_is_repeated_while_the_queue_is_out_of_reach() -> Non
     queue.faults = [UnavailableError("down")] * 99
     worker = run(queue, Work())
     assert queue.settled == []
+    assert worker.info().lost == 1
+
+
+def test_an_acknowledgement_whose_answer_was_lost_counts_as_done() -> None:
+    queue = Queue(task_message("t"))
+    queue.are_answers_lost = True
+    worker = run(queue, Work())
+    assert queue.settled == [("ack", "m0"), ("stale", "m0")]
+    assert (worker.info().done, worker.info().lost) == (1, 0)
+
+
+def test_a_message_is_kept_from_the_moment_its_extension_was_asked_for_and_not_answered() -> None:
+    ended: list[float] = []
+
+    async def job(_key: str, _payload: Mapping[str, Any]) -> None:
+        try:
+            await asyncio.sleep(100)
+        finally:
+            ended.append(asyncio.get_running_loop().time())
+
+    queue = Queue(task_message("t"), visibility_seconds=3)
+    queue.answer_seconds = 2
+    worker = Worker(queue.source, Work(t=job))
+
+    async def go() -> None:
+        await worker.start()
+        await asyncio.sleep(3.5)  # asked at 1, answered at 3: it is ours until 4
+        queue.extend_faults = [UnavailableError("down")] * 99
+        await asyncio.sleep(60)
+        await worker.stop()
+
+    run_driven(go())
+    assert ended == [pytest.approx(4)]
     assert worker.info().lost == 1
 
 

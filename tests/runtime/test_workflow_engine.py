@@ -70,7 +70,7 @@ async def test_a_node_starts_when_what_it_depends_on_is_done_and_waits_for_no_ot
     spec = workflow(node("slow", task="slow"), node("fast"), node("after", "fast", task="mark"), node("end", "slow"))
     async with engine_of(tasks, spec) as engine:
         info = await engine.start("w")
-        await asyncio.wait_for(started.wait(), 5)
+        await asyncio.wait_for(started.wait(), 60)
         assert "end" not in tasks.nodes
         slow.set()
         await engine.wait(info.run_id)

@@ -2,53 +2,42 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
+from scripts.configuration_page import ALIKE, PAGE, tables
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "configuration_page.py"
+from oneiric.runtime.settings import setting_fields
 
-
-@pytest.fixture
-def script() -> Any:
-    spec = importlib.util.spec_from_file_location("configuration_page", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-def test_the_page_is_up_to_date(script: Any) -> None:
-    assert script.main(["--check"]) == 0, f"{Path(sys.executable).name} scripts/configuration_page.py writes it"
+def test_the_page_is_up_to_date() -> None:
+    assert PAGE.update(["--check"]) == 0
 
 
-def test_a_page_that_fell_behind_is_told_and_then_written(
-    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    page = tmp_path / "configuration.md"
-    page.write_text(f"before\n{script.BEGIN}\nold\n{script.END}\nafter\n")
-    monkeypatch.setattr(script, "PAGE", page)
-    assert script.main(["--check"]) == 1
-    assert "is behind the models" in capsys.readouterr().err
-    assert "old" in page.read_text()
-    assert script.main([]) == 0
-    assert script.main(["--check"]) == 0
-    assert page.read_text().startswith("before\n")
-    assert page.read_text().endswith("after\n")
+def test_a_page_that_fell_behind_is_told_and_then_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = replace(PAGE, path=tmp_path / "configuration.md")
+    page.path.write_text(f"before\n{page.begin}\nold\n{page.end}\nafter\n")
+    assert page.update(["--check"]) == 1
+    assert "is behind the models. Try: python -m scripts.configuration_page" in capsys.readouterr().err
+    assert "old" in page.path.read_text()
+    assert page.update([]) == 0
+    assert page.update(["--check"]) == 0
+    assert page.path.read_text().startswith("before\n")
+    assert page.path.read_text().endswith("after\n")
 
 
-def test_a_page_without_its_markers_is_left_alone(script: Any) -> None:
+def test_a_page_without_its_markers_is_left_alone() -> None:
     with pytest.raises(ValueError, match="has lost its markers"):
-        script.written("nothing here\n")
+        PAGE.written("nothing here\n")
 
 
-def test_every_field_has_a_sentence_a_type_and_a_place_in_the_tables(script: Any) -> None:
-    tables = script.tables()
-    for field in script.setting_fields():
+def test_every_field_has_a_sentence_a_type_and_a_place_in_the_tables() -> None:
+    text = tables()
+    for field in setting_fields():
         assert field.description.endswith("."), field.key
         assert field.type, field.key
-        assert f"| `{field.key}` |" in tables or field.path[0] in script.ALIKE[1:]
+        assert f"| `{field.key}` |" in text or field.path[0] in ALIKE[1:]

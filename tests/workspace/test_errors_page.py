@@ -19,9 +19,14 @@ def test_the_page_lists_every_error_with_its_codes() -> None:
 
 def test_the_page_shows_who_descends_from_whom() -> None:
     above: list[str] = []
+    shown: dict[str, str | None] = {}
     for line in PAGE.read_text(encoding="utf-8").splitlines():
         if found := re.match(r"\| ((?:&nbsp;)*)`(\w+)` \|", line):
             depth, name = found[1].count("&nbsp;") // 4, found[2]
             del above[depth:]
-            assert all(issubclass(getattr(errors, name), getattr(errors, parent)) for parent in above)
+            shown[name] = above[-1] if above else None
             above.append(name)
+    descends = {name: [each.__name__ for each in getattr(errors, name).__mro__[1:]] for name in errors.__all__}
+    assert shown == {
+        name: next((each for each in before if each in descends), None) for name, before in descends.items()
+    }

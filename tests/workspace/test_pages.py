@@ -25,7 +25,7 @@ READMES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]
 PAGES = sorted({*READMES, *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")})
 WITH_COMMANDS = [*READMES, *ROOT.glob("docs/getting-started.md")]
 # They would start this very run again, install system packages, or take their time.
-NOT_RUN = {"scripts/test", "scripts/services", "scripts/soak", ".ci/run", "git", "cd", "pytest", "."}
+NOT_RUN = {"scripts/test", "scripts/services", "scripts/soak", ".ci/run", "git", "pytest", "."}
 
 
 def name(path: Path) -> str:
@@ -89,13 +89,16 @@ def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", [page for page in WITH_COMMANDS if any(commands(page))], ids=name)
 def test_the_commands_of_a_page_run(page: Path, tmp_path: Path, members: list[Member], bundle: Member) -> None:
     pages.write_files(page, tmp_path)
+    directory = tmp_path
     for words in commands(page):
         if words[0].startswith(("scripts/", ".ci/")):
             assert os.access(ROOT / words[0], os.X_OK), f"{words[0]} cannot be run"
         if words[:2] == ["pip", "install"]:
             assert_can_be_installed(words[2:], [*members, bundle])
+        elif words[0] == "cd":
+            directory /= words[1]
         elif words[0] not in NOT_RUN:
-            assert_runs(words, ROOT if words[0].startswith("scripts/") else tmp_path)
+            assert_runs(words, ROOT if words[0].startswith("scripts/") else directory)
 
 
 def assert_can_be_installed(words: list[str], known: list[Member]) -> None:

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(ROOT.glob("packages/*/src/**/*.py"))
+TESTS = sorted(ROOT.glob("tests/**/*.py"))
 MOST_LINES = 400
+MOST_LINES_OF_TESTS = 600
 MOST_LINES_OF_A_FUNCTION = 50
 # They run whatever the bytes or the text say.
 UNSAFE_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "joblib"}
 UNSAFE_CALLS = {"eval", "exec"}
+ANY_ERROR = {"Exception", "BaseException"}
 
 
 def name(path: Path) -> str:
@@ -48,6 +51,13 @@ def test_a_module_is_one_idea() -> None:
     long = {name(path): count for path in SOURCES if (count := len(path.read_text().splitlines())) > MOST_LINES}
 
     assert long == {}, f"past {MOST_LINES} lines a module is two ideas: give the second one a module of its own"
+
+
+def test_a_file_of_tests_has_one_subject() -> None:
+    long = {name(path): count for path in TESTS if (count := len(path.read_text().splitlines())) > MOST_LINES_OF_TESTS}
+
+    assert TESTS
+    assert long == {}, f"past {MOST_LINES_OF_TESTS} lines nobody finds a test: split the file by subject"
 
 
 def test_a_function_fits_a_screen() -> None:
@@ -85,6 +95,26 @@ def test_nothing_runs_what_data_says() -> None:
     assert [line for path in SOURCES for line in unsafe(path)] == []
 
 
+def unexplained(path: Path) -> Iterator[str]:
+    """Handlers that take any error, do not hand it on as it is, and do not say why on their line."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ExceptHandler) and takes_any(node):
+            last = node.body[-1]
+            hands_on = isinstance(last, ast.Raise) and last.exc is None
+            if not hands_on and "  # " not in lines[node.lineno - 1]:
+                yield f"{name(path)}:{node.lineno}"
+
+
+def takes_any(handler: ast.ExceptHandler) -> bool:
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(kind is None or (isinstance(kind, ast.Name) and kind.id in ANY_ERROR) for kind in kinds)
+
+
+def test_who_takes_any_error_says_why() -> None:
+    assert [line for path in SOURCES for line in unexplained(path)] == []
+
+
 def imported(path: Path) -> Iterator[str]:
     for node in ast.walk(tree(path)):
         match node:
@@ -110,6 +140,33 @@ def test_core_imports_the_standard_library_and_itself() -> None:
 
     assert core
     assert foreign == []
+
+
+def undocumented(body: list[ast.stmt], within: str = "") -> Iterator[str]:
+    """Classes, functions and methods that have a public name and no docstring; nested functions are nobody's."""
+    for node in body:
+        match node:
+            case ast.ClassDef(name=one) if not one.startswith("_"):
+                yield from () if ast.get_docstring(node) else (f"{node.lineno} {within}{one}",)
+                yield from undocumented(node.body, f"{within}{one}.")
+            case ast.FunctionDef(name=one) | ast.AsyncFunctionDef(name=one) if not one.startswith(("_", "test_")):
+                if not ast.get_docstring(node) and not is_documented_elsewhere(node):
+                    yield f"{node.lineno} {within}{one}"
+            case _:
+                pass
+
+
+def is_documented_elsewhere(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether it is one of several definitions that share a docstring: an overload, or a property's setter."""
+    return any(ast.unparse(each).endswith(("overload", ".setter")) for each in function.decorator_list)
+
+
+def test_what_a_user_sees_says_what_it_is() -> None:
+    """Also in modules with an underscore, whose names are exported elsewhere: ruff takes those for private.
+
+    A test of a contract says it by its name.
+    """
+    assert [f"{name(path)}:{line}" for path in SOURCES for line in undocumented(tree(path).body)] == []
 
 
 def bound(body: list[ast.stmt]) -> Iterator[str]:

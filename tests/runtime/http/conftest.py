@@ -39,7 +39,7 @@ class System:
         transport = httpx.AsyncHTTPTransport(uds=str(self.path), verify=NO_TLS) if over == "socket" else None
         base = self.url if over == "tcp" else "http://localhost"
         async with httpx.AsyncClient(
-            base_url=base, transport=transport, trust_env=False, verify=NO_TLS, timeout=10
+            base_url=base, transport=transport, trust_env=False, verify=NO_TLS, timeout=60
         ) as client:
             return await client.request(method, target, **sent)
 
@@ -48,7 +48,7 @@ class System:
         reader, writer = await self.connect()
         try:
             writer.write(data)
-            return await asyncio.wait_for(reader.read(), 10)
+            return await asyncio.wait_for(reader.read(), 60)
         finally:
             writer.close()
 
@@ -59,7 +59,7 @@ class System:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until what the server does by itself has been done."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110 - nobody tells a test that a connection was let go of
                 await asyncio.sleep(0.001)
 

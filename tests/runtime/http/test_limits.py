@@ -147,6 +147,33 @@ async def test_dawdlers_give_way_when_there_is_no_room(serve: Serve) -> None:
             writer.close()
 
 
+async def test_clients_that_were_told_that_they_are_too_slow_take_nobodys_place(serve: Serve) -> None:
+    async with serve({"max_connections": 10, "receive_seconds": 0.2}) as system:
+        dawdlers = [await system.connect() for _ in range(10)]
+        for _, writer in dawdlers:
+            writer.write(b"GET /healthz HTT")
+        for reader, _ in dawdlers:
+            assert status_of(await reader.readuntil(b"\r\n")) == 408
+        assert [(await system.ask("GET", "/healthz")).status_code for _ in range(10)] == [200] * 10
+        for _, writer in dawdlers:
+            writer.close()
+
+
+async def test_clients_that_are_refused_and_stay_are_no_more_than_those_that_may_be(serve: Serve) -> None:
+    async with serve({"max_connections": 2}) as system:
+        streams = [await system.connect() for _ in range(2)]
+        for reader, writer in streams:
+            writer.write(f"GET {API_PREFIX}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            await reader.readuntil(b": open")
+        newcomers = []
+        for _ in range(20):
+            newcomers.append(await system.connect())
+            assert status_of(await newcomers[-1][0].readuntil(b"\r\n")) == 503
+        assert system.server.connections <= 5
+        for _, writer in (*streams, *newcomers):
+            writer.close()
+
+
 async def test_when_everybody_is_being_answered_a_newcomer_is_told_so(serve: Serve) -> None:
     async with serve({"max_connections": 2}) as system:
         streams = [await system.connect() for _ in range(2)]

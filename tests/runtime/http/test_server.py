@@ -51,6 +51,7 @@ async def test_with_authentication_it_is_bound() -> None:
 async def test_loopback_needs_none(host: str) -> None:
     bound = server(host=host)
     await bound.start()
+    assert bound.port > 0
     await bound.stop()
 
 

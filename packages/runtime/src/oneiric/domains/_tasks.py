@@ -114,7 +114,7 @@ class TaskBridge(BuiltInBridge):
             try:
                 async with self.lease(name, provider=provider, tenant=tenant) as task:
                     return await _attempt(name, task, payload, seconds, _Offer(call, {"attempt": attempt} | offered))
-            except Exception as error:
+            except Exception as error:  # whatever a task raises, its policy decides
                 if attempt == retry.attempts or _blames_the_request(error):
                     raise
             await sleep(retry.delay_seconds(attempt))

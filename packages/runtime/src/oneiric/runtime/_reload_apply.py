@@ -10,7 +10,8 @@ from oneiric.core.errors import OneiricError, ResolutionError
 from oneiric.core.events import Bound, Retired, SwapFailed
 from oneiric.core.lifecycle import LifecycleManager, ReconcileReport
 from oneiric.core.resolution import Resolver
-from oneiric.runtime._reload_plan import Draft, SlotName, differing_settings
+from oneiric.runtime._reload_plan import Draft, differing_settings
+from oneiric.runtime._reload_values import SlotName
 from oneiric.runtime.settings import LoadedSettings, ProviderSettings
 
 __all__ = ["Applier", "OnApplied", "said"]

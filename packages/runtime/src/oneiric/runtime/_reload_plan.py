@@ -9,14 +9,13 @@ from pydantic import BaseModel
 from oneiric.core.errors import ResolutionError
 from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import BUILTIN_DOMAINS, Candidate, Policy, Resolver, Selection
-from oneiric.runtime._reload_values import Change, ReloadPlan, Swap
+from oneiric.runtime._reload_values import Change, ReloadPlan, SlotName, Swap
 from oneiric.runtime.settings import LoadedSettings, OneiricSettings, ProviderSettings, policy_from
 from oneiric.runtime.settings._masking import masked
 from oneiric.runtime.settings._schema import annotation_at
 
-__all__ = ["Draft", "SlotName", "differing_settings", "draft_of", "needing_restart"]
+__all__ = ["Draft", "differing_settings", "draft_of", "needing_restart"]
 
-type SlotName = tuple[str, str, str | None]
 type _Path = tuple[str | int, ...]
 
 _STACK_ORDER: Final = "ONEIRIC_STACK_ORDER"

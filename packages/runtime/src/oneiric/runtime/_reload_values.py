@@ -3,7 +3,20 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-__all__ = ["AppliedVersion", "Change", "RefusedVersion", "ReloadPlan", "ReloadResult", "Swap", "Versions"]
+__all__ = [
+    "AppliedVersion",
+    "Change",
+    "Consequences",
+    "RefusedVersion",
+    "ReloadPlan",
+    "ReloadResult",
+    "SlotName",
+    "Swap",
+    "Versions",
+]
+
+#: Domain, key and tenant; None is the base.
+type SlotName = tuple[str, str, str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +62,7 @@ class Swap:
     reason: str
 
     @property
-    def slot(self) -> tuple[str, str, str | None]:
+    def slot(self) -> SlotName:
         """Domain, key and tenant."""
         return (self.domain, self.key, self.tenant)
 
@@ -66,12 +79,27 @@ class Swap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Consequences:
+    """What follows a reload beside its swaps, by those who follow it.
+
+    Attributes:
+        starts: Slots that begin to serve before it is accepted.
+        stops: Slots that are drained and stopped once it is.
+    """
+
+    starts: tuple[SlotName, ...] = ()
+    stops: tuple[SlotName, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadPlan:
     """What a reload would do.
 
     Attributes:
         changes: The settings that differ, by key.
         swaps: The slots that would be swapped, by name. Only what serves can be swapped.
+        starts: The slots of supervised services that would begin to serve.
+        stops: The slots of those that would be drained and stopped.
         needs_restart: Dotted keys that differ from what the process started with and are read at start only.
         problems: Why it would be refused, as far as that is known without starting anything; empty when nothing
             speaks against it.
@@ -79,6 +107,8 @@ class ReloadPlan:
 
     changes: tuple[Change, ...] = ()
     swaps: tuple[Swap, ...] = ()
+    starts: tuple[SlotName, ...] = ()
+    stops: tuple[SlotName, ...] = ()
     needs_restart: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
@@ -87,6 +117,8 @@ class ReloadPlan:
         return {
             "changes": [change.as_dict() for change in self.changes],
             "swaps": [swap.as_dict() for swap in self.swaps],
+            "starts": [_named(slot) for slot in self.starts],
+            "stops": [_named(slot) for slot in self.stops],
             "needs_restart": list(self.needs_restart),
             "problems": list(self.problems),
         }
@@ -176,6 +208,10 @@ class ReloadResult:
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
         return _plain(self) | {"plan": self.plan.as_dict()}
+
+
+def _named(slot: SlotName) -> dict[str, Any]:
+    return dict(zip(("domain", "key", "tenant"), slot, strict=True))
 
 
 def _plain(value: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Signals of a running orchestrator: the first asks it to stop, the second forces it, SIGHUP reloads.
 
 They are taken where Python takes them, between two bytecodes of the main thread, and not only by the event loop: a
-component that blocks the loop must not keep its process from being ended.
+component that blocks the loop must not keep its process from being ended. Where it blocks in a call, the main thread is
+made to look at its signals (`_Nudge`).
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
@@ -20,6 +22,10 @@ __all__ = ["LastResort", "ProcessSignals"]
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 #: How long a forced stop, or one whose time is over, may still take before the process ends whatever it does.
 _LAST_SECONDS: Final = 2.0
+#: What interrupts a call of the main thread: ignored by whoever does not ask for it.
+_NUDGE: Final = signal.SIGURG
+#: How long before each nudge; one that comes right before a call begins does not interrupt it.
+_NUDGES_SECONDS: Final = (0.0, 0.05, 0.25, 1.0)
 #: The same signal again so soon is the same request: timeout(1) and many a wrapper send it to us and to our group.
 _ECHO_SECONDS: Final = 0.5
 
@@ -68,6 +74,56 @@ def _place(frame: FrameType) -> str:
     return f"{frame.f_code.co_name}, {frame.f_code.co_filename}:{frame.f_lineno}"
 
 
+class _Nudge:
+    """Have the main thread look at its signals whenever one came, even if it is blocked in a call.
+
+    Signals that come at once may all be given to another thread. Python notes them there and acts on them in the main
+    thread, which sleeps on in a call that nothing has interrupted. A thread that waits for such notes interrupts it,
+    and hands them on to whoever was given them before: the event loop.
+    """
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(_NUDGE)
+        self._writer = -1
+        if self._handler not in {signal.SIG_DFL, signal.SIG_IGN}:
+            return  # the host has a use of its own for it: then a blocked call may outlast signals that come at once
+        reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        signal.signal(_NUDGE, _nothing)
+        self._former = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        threading.Thread(target=_nudge, args=(reader, self._former), name="signals", daemon=True).start()
+
+    def end(self) -> None:
+        """Let the main thread be; to be called there."""
+        if self._writer < 0:
+            return
+        current = signal.set_wakeup_fd(self._former)
+        if current != self._writer:
+            signal.set_wakeup_fd(current)  # somebody else's, who came later
+        signal.signal(_NUDGE, self._handler)
+        os.close(self._writer)  # ends the thread
+        self._writer = -1
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """Let whatever was interrupted go on."""
+
+
+def _nudge(reader: int, former: int) -> None:
+    main = threading.main_thread().ident or 0
+    with open(reader, "rb", buffering=0) as notes:
+        while noted := notes.read(64):
+            ours = noted.replace(bytes((_NUDGE,)), b"")
+            if not ours:
+                continue
+            if former >= 0:
+                with suppress(OSError):  # full: it knows already; closed: the loop is gone
+                    os.write(former, ours)
+            for seconds in _NUDGES_SECONDS:
+                time.sleep(seconds)
+                signal.pthread_kill(main, _NUDGE)
+
+
 class ProcessSignals:
     """Turn signals into calls on the running loop while the block runs; what was set before is put back.
 
@@ -98,6 +154,7 @@ class ProcessSignals:
         self._grace_seconds = grace_seconds
         self._before: dict[signal.Signals, Any] = {}
         self._last: LastResort | None = None
+        self._nudge: _Nudge | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._received_at = 0.0
         self.received: signal.Signals | None = None
@@ -113,6 +170,7 @@ class ProcessSignals:
                 # The loop's own handler wakes it, whichever thread the signal reaches; ours acts even if it is blocked.
                 self._loop.add_signal_handler(number, int)
                 signal.signal(number, self._take)
+            self._nudge = _Nudge()
         return self
 
     def __exit__(
@@ -120,6 +178,8 @@ class ProcessSignals:
     ) -> None:
         if self._last is not None:
             self._last.cancel()
+        if self._nudge is not None:
+            self._nudge.end()
         for number, before in self._before.items():
             if self._loop is not None:
                 self._loop.remove_signal_handler(number)

@@ -83,7 +83,7 @@ class MemoryStore:
         connection.execute("BEGIN")
         try:
             done = work(database)
-        except BaseException as error:
+        except BaseException as error:  # whatever the work raises, nothing of it stays
             connection.execute("ROLLBACK")
             if not isinstance(error, Exception):
                 raise

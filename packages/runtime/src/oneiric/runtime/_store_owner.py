@@ -208,7 +208,7 @@ class Owner:
         """Do all, as if none could fail; None where one was wrong and its neighbours have to be done without it."""
         try:
             return [(answer, work(database), None) for work, answer in requests]
-        except BaseException as error:
+        except BaseException as error:  # whatever one piece of work raises, its neighbours are still done
             if len(requests) == 1 or self._is_of_file(error):
                 raise
             return None
@@ -220,7 +220,7 @@ class Owner:
         connection.execute("SAVEPOINT one")
         try:
             outcome = (answer, work(database), None)
-        except BaseException as error:
+        except BaseException as error:  # whatever the work raises belongs to who asked for it
             if self._is_of_file(error):
                 raise
             connection.execute("ROLLBACK TO one")

@@ -53,6 +53,7 @@ class Supervised:
         self._last_error: str | None = None
         self._steps = Steps()
         self._body: asyncio.Task[None] | None = None
+        self._unwatch: Callable[[], None] | None = None
         self._verdicts: deque[bool] = deque(maxlen=spec.unhealthy_of)
         self._checks = Steps()
         self._stopping = asyncio.Lock()
@@ -110,6 +111,20 @@ class Supervised:
             self._body = asyncio.ensure_future(guarded(f"run of child {self.name!r}", body))
             self._body.add_done_callback(lambda task: self._body_ended(task, incarnation))
         self.become("running")
+        watch: Callable[[Callable[[bool], None]], Callable[[], None]] | None
+        watch = getattr(self.spec.child, "watch", None)
+        if watch is not None:
+            if self._unwatch is not None:
+                self._unwatch()
+            self._unwatch = watch(self._moved)  # anew: it tells what became of the child while it was waited for
+
+    def _moved(self, serves: bool) -> None:  # noqa: FBT001 - what a child tells
+        """Note that somebody else put the child out of service, or back into it."""
+        if serves and self.state == "retired":
+            self.become("running")
+        elif not serves and self.state == "running":
+            self._verdicts.clear()
+            self.become("retired")
 
     def _came_late(self) -> None:
         """Take down a child whose start ignored its cancellation and came about after all, unless it is wanted now."""
@@ -133,6 +148,9 @@ class Supervised:
         """
         self.incarnation += 1
         self._verdicts.clear()
+        if self._unwatch is not None:
+            self._unwatch()  # from here on it is put out of service by us
+            self._unwatch = None
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.spec.shutdown_seconds
         problem: Exception | None = None
@@ -177,7 +195,7 @@ class Supervised:
             verdict, reason = False, reason_of(error)
         finally:
             self._checking = False
-        if verdict is None or incarnation != self.incarnation:
+        if verdict is None or incarnation != self.incarnation or self.state != "running":
             return None
         self._verdicts.append(bool(verdict))
         bad = self._verdicts.count(False)

@@ -25,8 +25,9 @@ type Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 type RestartPolicy = Literal["permanent", "transient", "temporary"]
 type SupervisorState = Literal["stopped", "starting", "running", "stopping", "failed"]
 #: ``restarting`` failed and is on its way back; ``held`` failed and comes back when its key takes work again;
-#: ``ended`` came to an end that its policy accepts.
-type ChildState = Literal["stopped", "starting", "running", "restarting", "held", "ended"]
+#: ``ended`` came to an end that its policy accepts; ``retired`` was put out of service by somebody else, and is not
+#: supervised until that is taken back.
+type ChildState = Literal["stopped", "starting", "running", "restarting", "held", "ended", "retired"]
 
 _POLICIES: Final = ("permanent", "transient", "temporary")
 
@@ -36,8 +37,10 @@ class Child(Protocol):
 
     It may also have ``async run()``, a body that goes on while the child works: when it raises or returns, the child
     has come to its end; ``async health()``, which says False or raises when the child is ill, True when it is well
-    and None when it cannot tell; ``async restart()``, which renews a child that still works, without a gap; and
-    ``spec``, the `ChildSpec` it asks for.
+    and None when it cannot tell; ``async restart()``, which renews a child that still works, without a gap;
+    ``spec``, the `ChildSpec` it asks for; and ``watch(moved)``, which calls *moved* with False whenever somebody else
+    puts the child out of service and with True when it serves again, once as it is now, and returns the call that ends
+    that.
     """
 
     @property

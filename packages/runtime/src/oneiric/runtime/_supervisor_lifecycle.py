@@ -1,5 +1,8 @@
 """LifecycleChild: a component of a lifecycle as a supervised child, renewed when it falls ill."""
 
+from collections.abc import Callable
+
+from oneiric.core.events import Bound, Retired
 from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import Key
 from oneiric.runtime._supervision import ChildSpec, RestartPolicy
@@ -14,8 +17,11 @@ class LifecycleChild:
     """Start, watch, renew and stop what serves for a key.
 
     A renewal is a swap: the ill instance serves until a healthy one is bound, and no call is dropped. It keeps the
-    provider an operator swapped to, else the one the configuration chooses. A key that an operator retired has nothing
-    to be ill, and is left alone.
+    provider an operator swapped to, else the one the configuration chooses. A key that an operator retired is left
+    alone, and reported as retired, until a swap or an activation brings it back.
+
+    A tenant's child stands for the instance that the tenant has of its own. Where the tenant's selection is taken away
+    the lifecycle retires that instance; the base one, which serves the tenant from then on, is not touched.
 
     Args:
         lifecycle: Holds the instance; its own deadlines bound each step.
@@ -72,6 +78,8 @@ class LifecycleChild:
 
     async def health(self) -> bool | None:
         """Ask what serves for its health; None when nothing serves."""
+        if not self._serves:
+            return None
         return await self._lifecycle.probe_instance_health(*self._target, tenant=self._tenant)
 
     async def restart(self) -> None:
@@ -81,9 +89,23 @@ class LifecycleChild:
             ResolutionError: Nothing can be chosen.
             SwapError: A step failed; the ill instance serves.
         """
+        if not self._serves:
+            return  # what was ill is gone
         selection = self._lifecycle.resolver.selection_for(*self._target, tenant=self._tenant)
         by_hand = selection.provider if selection is not None and selection.origin == "swap" else None
         await self._lifecycle.swap(*self._target, by_hand, tenant=self._tenant, by="supervisor")
+
+    def watch(self, moved: Callable[[bool], None]) -> Callable[[], None]:
+        """Tell *moved* whether the key serves: now, and whenever it is retired or bound; return what ends that."""
+        slot = (*self._target, self._tenant)
+
+        def look(event: object) -> None:
+            if isinstance(event, Bound | Retired) and (event.domain, event.key, event.tenant) == slot:
+                moved(self._serves)
+
+        unwatch = self._lifecycle.observe(look)
+        moved(self._serves)
+        return unwatch
 
     async def stop(self) -> None:
         """Retire the key: what serves is drained and cleaned up."""
@@ -92,7 +114,9 @@ class LifecycleChild:
 
     @property
     def _serves(self) -> bool:
-        return self._lifecycle.get_status(*self._target, tenant=self._tenant).current_provider is not None
+        # Asked for a tenant that has no selection of its own, a lifecycle answers for the base.
+        status = self._lifecycle.get_status(*self._target, tenant=self._tenant)
+        return status.tenant == self._tenant and status.current_provider is not None
 
     def __repr__(self) -> str:
         return f"<LifecycleChild {self.name}>"

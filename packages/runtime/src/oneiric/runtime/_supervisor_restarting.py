@@ -158,7 +158,7 @@ class Restarter:
         if self.strategy == "one_for_one":
             return [failed]
         first = 0 if self.strategy == "one_for_all" else self.children.index(failed)
-        return self.children[first:]
+        return [child for child in self.children[first:] if child.state != "retired"]
 
     def _forget_temporary(self, child: Supervised) -> None:
         if child.spec.restart == "temporary" and child in self.children:

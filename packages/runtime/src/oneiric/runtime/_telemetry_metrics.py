@@ -60,6 +60,7 @@ METRICS: Final[Mapping[str, tuple[Kind, str]]] = {
     "oneiric_remote_candidates_registered_total": ("counter", "Candidates registered from remote manifests"),
     "oneiric_remote_digest_checks_total": ("counter", "Artifacts whose digest was checked"),
     "oneiric_remote_stale": ("gauge", "1 while the manifest in force, or what says that it is current, has expired"),
+    "oneiric_remote_revoked_in_use": ("gauge", "Components that serve on although their artifact was revoked"),
 }
 
 

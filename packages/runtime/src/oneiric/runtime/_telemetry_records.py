@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, overload
 
 from oneiric.runtime._secret_redaction import REDACTOR
@@ -132,7 +133,7 @@ class WorkflowRecord:
             "run_id": self.run_id,
             "status": self.status,
             "node_count": len(self.nodes),
-            "entry_nodes": [shortened(node.node) for node in self.nodes if not node.depends_on][:_MOST_PARTS],
+            "entry_nodes": self._entry_nodes(_MOST_PARTS),
             "nodes": [node.as_dict() for node in self.nodes[:_MOST_PARTS]],
             "total_duration_ms": self.total_duration_ms,
             "error": shortened(self.error),
@@ -141,8 +142,11 @@ class WorkflowRecord:
     def summary(self) -> dict[str, Any]:
         """Return plain data for the history: of the nodes only the first that failed."""
         failed = [node for node in self.nodes if node.status == "failed"][:_MOST_FAILED]
-        entries = [shortened(node.node) for node in self.nodes if not node.depends_on][:_MOST_FAILED]
-        return self.as_dict() | {"nodes": [node.as_dict() for node in failed], "entry_nodes": entries}
+        nodes = [node.as_dict() for node in failed]
+        return self.as_dict() | {"nodes": nodes, "entry_nodes": self._entry_nodes(_MOST_FAILED)}
+
+    def _entry_nodes(self, most: int) -> list[str]:
+        return [shortened(node.node) for node in islice((each for each in self.nodes if not each.depends_on), most)]
 
 
 @overload

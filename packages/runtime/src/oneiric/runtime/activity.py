@@ -12,8 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 from oneiric.core.errors import StoreError
 from oneiric.runtime._activity_copy import read_copy, write_copy
@@ -28,6 +27,7 @@ from oneiric.runtime._activity_table import (
     load,
     restore,
 )
+from oneiric.runtime._opened import Opened
 from oneiric.runtime.store import Database, SqliteStore
 
 __all__ = ["ActivityListener", "DomainActivity", "DomainActivityStore"]
@@ -39,7 +39,7 @@ _UNKNOWN: Final = DomainActivity(paused=True, note="the activity store cannot be
 _log: Final = logging.getLogger("oneiric.runtime.activity")
 
 
-class DomainActivityStore:
+class DomainActivityStore(Opened):
     """Pause, drain and resume keys, for every process that uses the same file.
 
     What is set takes effect here when it is committed, and elsewhere at the next `refresh` there. A store that is
@@ -125,15 +125,6 @@ class DomainActivityStore:
         """Close the file; what is known stays known."""
         if self._store is not None:
             await self._store.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def get(self, domain: str, key: str) -> DomainActivity:
         """Return the state of a key at this moment, from memory."""

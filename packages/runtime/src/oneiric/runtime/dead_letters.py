@@ -8,8 +8,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from oneiric.core.errors import DispatchError
 from oneiric.runtime._dead_letter_table import (
@@ -22,6 +21,7 @@ from oneiric.runtime._dead_letter_table import (
     letter_of,
     written,
 )
+from oneiric.runtime._store_kept import KeptInStore
 from oneiric.runtime._store_memory import store_at
 from oneiric.runtime.events import EventEnvelope
 from oneiric.runtime.store import Database
@@ -35,7 +35,7 @@ DEAD_LETTERS_FILE: Final = "dead_letters.sqlite"
 _CLAIM_SECONDS: Final = 600.0
 
 
-class DeadLetterStore:
+class DeadLetterStore(KeptInStore):
     """Keep what could not be done, for every process that uses the same file.
 
     `keep` is what an `EventDispatcher` wants as its ``dead_letter``. Payloads are kept as they are, for whoever
@@ -58,43 +58,19 @@ class DeadLetterStore:
         clock: Callable[[], float] = time.time,
         readonly: bool = False,
     ) -> None:
-        self._store = store_at(
-            path, application_id=APPLICATION_ID, migrations=MIGRATIONS, on_corrupt="set_aside", readonly=readonly
+        super().__init__(
+            store_at(
+                path, application_id=APPLICATION_ID, migrations=MIGRATIONS, on_corrupt="set_aside", readonly=readonly
+            )
         )
         self._most_letters = most_letters
         self._most_bytes = most_bytes
         self._clock = clock
 
     @property
-    def path(self) -> Path | None:
-        """The file; None where everything is in memory."""
-        return self._store.path
-
-    @property
     def set_aside(self) -> Path | None:
         """Where a damaged file was put, or None."""
         return self._store.set_aside
-
-    async def open(self) -> None:
-        """Open the file; nothing to do when it is open.
-
-        Raises:
-            StoreError: It cannot be opened.
-        """
-        await self._store.open()
-
-    async def aclose(self) -> None:
-        """Close the file; nothing to do when it is closed."""
-        await self._store.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def keep(
         self, envelope: EventEnvelope, handler: str, reason: str, error: BaseException | str | None, attempts: int

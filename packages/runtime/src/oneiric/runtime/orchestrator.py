@@ -111,6 +111,7 @@ class RuntimeOrchestrator:
         self._forced = asyncio.Event()
         self._deadline: float | None = None
         self._stop: asyncio.Task[None] | None = None
+        self._reasons: list[str] = []
         self.ready = False
         self.became_ready = asyncio.Event()
 
@@ -148,6 +149,15 @@ class RuntimeOrchestrator:
         self.ready = False
         self._stop_asked.set()
 
+    def fail(self, reason: str) -> None:
+        """Ask `run` to end in order because of something that is no part, and to raise that.
+
+        Args:
+            reason: What happened, as the clause that follows "stopped because".
+        """
+        self._reasons.append(reason)
+        self.request_stop()
+
     def force(self) -> None:
         """Ask `run` to end at once: what is being stopped is cancelled."""
         self.request_stop()
@@ -164,8 +174,8 @@ class RuntimeOrchestrator:
         """Start everything, wait until asked to stop or until a part ends by itself, and stop everything.
 
         Raises:
-            LifecycleError: A part failed to start, failed while it ran, or could not be stopped in time. All others
-                are stopped first.
+            LifecycleError: A part failed to start, failed while it ran, or could not be stopped in time, or `fail` was
+                called. All others are stopped first.
             CancelledError: It was cancelled; everything is stopped first.
         """
         try:
@@ -186,6 +196,8 @@ class RuntimeOrchestrator:
 
     def _check(self) -> None:
         broken = [status for status in self.parts() if status.error is not None]
+        if self._reasons and not self._forced.is_set():
+            raise LifecycleError(f"stopped because {'; '.join(self._reasons)}")
         if broken and not self._forced.is_set():
             # A part that is an orchestrator itself has named its part already.
             reasons = "; ".join(
@@ -223,7 +235,7 @@ class RuntimeOrchestrator:
             tasks[name] = asyncio.create_task(self._start_after(name, needed), name=f"start {name}")
         try:
             await asyncio.gather(*tasks.values())
-        except BaseException as error:
+        except BaseException as error:  # cancelled or failed: what has started is stopped
             for task in tasks.values():
                 task.cancel()
             await asyncio.gather(*tasks.values(), return_exceptions=True)

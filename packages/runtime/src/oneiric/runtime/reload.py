@@ -22,9 +22,11 @@ from oneiric.runtime._reload_plan import Draft, draft_of, needing_restart
 from oneiric.runtime._reload_values import (
     AppliedVersion,
     Change,
+    Consequences,
     RefusedVersion,
     ReloadPlan,
     ReloadResult,
+    SlotName,
     Swap,
     Versions,
 )
@@ -35,9 +37,11 @@ __all__ = [
     "AppliedVersion",
     "Change",
     "ConfigReloader",
+    "Consequences",
     "RefusedVersion",
     "ReloadPlan",
     "ReloadResult",
+    "SlotName",
     "Swap",
     "Versions",
 ]
@@ -64,6 +68,7 @@ class ConfigReloader:
         provider_settings: What *lifecycle* asks for the settings of a provider.
         on_applied: Called with the settings once their instances serve; may be async. If it raises, the reload is
             refused and it is called once more, with the former ones.
+        foresee: Tells for a plan what *on_applied* would start and stop with these settings; called in any thread.
         live: Dotted keys that *on_applied* puts in force, beside those that a reload changes itself.
         clock: Seconds since the epoch, for the versions.
     """
@@ -77,6 +82,7 @@ class ConfigReloader:
         lifecycle: LifecycleManager,
         provider_settings: ProviderSettings,
         on_applied: OnApplied | None = None,
+        foresee: Callable[[LoadedSettings], Consequences] | None = None,
         live: Iterable[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -85,6 +91,7 @@ class ConfigReloader:
         self._resolver = resolver
         self._lifecycle = lifecycle
         self._applier = Applier(resolver, lifecycle, provider_settings, on_applied)
+        self._foresee = foresee
         self._live = tuple(live)
         self._clock = clock
         self._versions = Versions(applied=AppliedVersion(number=1, digest=loaded.digest, at=clock()))
@@ -243,9 +250,13 @@ class ConfigReloader:
             self._is_quick = time.perf_counter() - started < _QUICK_SECONDS
 
     def _draft(self, new: LoadedSettings) -> Draft:
-        return draft_of(
+        draft = draft_of(
             self._started, self._loaded, new, resolver=self._resolver, lifecycle=self._lifecycle, live=self._live
         )
+        if self._foresee is None:
+            return draft
+        follows = self._foresee(new)
+        return replace(draft, plan=replace(draft.plan, starts=follows.starts, stops=follows.stops))
 
     def _tell(self, result: ReloadResult) -> None:
         for observer in tuple(self._observers):

@@ -8,10 +8,10 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from oneiric.core.errors import StoreError
+from oneiric.runtime._opened import Opened
 from oneiric.runtime._store_database import Database
 from oneiric.runtime._store_library import LibraryName, library_named
 from oneiric.runtime._store_open import Migration, StoreSpec
@@ -21,7 +21,7 @@ from oneiric.runtime._store_place import resolved
 __all__ = ["Database", "Migration", "SqliteStore"]
 
 
-class SqliteStore:
+class SqliteStore(Opened):
     """Keep tables in a SQLite file that several processes may use at once.
 
     The file is private (0600, journals too), in a directory that is made private (0700). It is in write-ahead mode
@@ -121,15 +121,6 @@ class SqliteStore:
         if self._owner is not None:
             owner, self._owner = self._owner, None
             await owner.stop()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def write[T](self, work: Callable[[Database], T]) -> asyncio.Future[T]:
         """Run *work* in a transaction; await the result, which is there once that is committed.

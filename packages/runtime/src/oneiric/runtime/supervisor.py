@@ -195,7 +195,7 @@ class ServiceSupervisor(ActivitySurface):
     async def _start_first(self, child: Supervised) -> None:
         try:
             await child.start()
-        except Exception as error:
+        except Exception as error:  # whatever a child raises is why the supervisor does not start
             await child.stop()
             raise LifecycleError(
                 f"supervisor {self.name!r} did not start: child {child.name!r}: {reason_of(error)}"
@@ -312,7 +312,7 @@ class ServiceSupervisor(ActivitySurface):
     async def _handle(self, child: Supervised, incarnation: int, error: Exception | None) -> None:
         await self._up.wait()  # one that ends while others start is dealt with when all are up
         async with child.lane:
-            if child.incarnation == incarnation and child in self._children:
+            if child.incarnation == incarnation and child.state != "retired" and child in self._children:
                 await self._restarter.handle(child, error)
 
     def _release_held(self) -> None:

@@ -312,6 +312,7 @@ class HealthResponse(_Response):
     healthy: bool
     ready: bool
     reasons: list[str] = Field(description="Why it is not ready, as codes; empty when it is.")
+    degraded: list[str] = Field(default=[], description="What serves and should not, as sentences.")
     slots: list[SlotHealth]
 
 

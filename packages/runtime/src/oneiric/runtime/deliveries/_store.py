@@ -6,11 +6,10 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from oneiric.runtime._boot import boot_id
+from oneiric.runtime._store_kept import KeptInStore
 from oneiric.runtime._store_memory import store_at
 from oneiric.runtime.store import Database
 
@@ -49,7 +48,7 @@ def _create(database: Database) -> None:
     )
 
 
-class DeliveryStore:
+class DeliveryStore(KeptInStore):
     """Keep what deliveries came to, for every process that uses the same file.
 
     A damaged file is refused, never replaced: an empty one would let effects be repeated.
@@ -71,35 +70,9 @@ class DeliveryStore:
         lease_seconds: float = _LEASE_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._store = store_at(path, application_id=_APPLICATION_ID, migrations=(_create,))
+        super().__init__(store_at(path, application_id=_APPLICATION_ID, migrations=(_create,)))
         self._keep_seconds, self._most, self._clock = keep_seconds, most_answers, clock
         self.lease_seconds = lease_seconds
-
-    @property
-    def path(self) -> Path | None:
-        """The file; None where everything is in memory."""
-        return self._store.path
-
-    async def open(self) -> None:
-        """Open the file; nothing to do when it is open.
-
-        Raises:
-            StoreError: It cannot be opened.
-        """
-        await self._store.open()
-
-    async def aclose(self) -> None:
-        """Close the file; nothing to do when it is closed."""
-        await self._store.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def begin(self, key: str) -> Answer | int | None:
         """Take a delivery upon oneself.

@@ -141,7 +141,7 @@ class GuardedCall:
         for attempt in range(1, retry.attempts + 1):
             try:
                 return await handler.call(envelope)
-            except Exception as error:
+            except Exception as error:  # whatever a handler raises, its policy decides
                 if attempt == retry.attempts:
                     error.__dict__["oneiric_attempts"] = attempt
                     raise

@@ -15,7 +15,7 @@ from oneiric.runtime.http._auth import Identity, unauthorized
 try:
     import httpx
     import jwt
-except ModuleNotFoundError as error:  # pragma: no cover - the extra is installed where tests run
+except ModuleNotFoundError as error:
     raise MissingExtraError("oidc", "oneiric-runtime[oidc]", error.name) from error
 
 if TYPE_CHECKING:

@@ -56,6 +56,7 @@ class Listener:
         report: Told of each request that was refused before the application saw it: status, reason, address.
         state: uvicorn's record of connections and tasks.
         waiting: Connections no request is being answered on, the longest waiting first.
+        leaving: Connections that were refused and may still read why, the first one first. They take nobody's place.
     """
 
     limits: Limits
@@ -64,6 +65,12 @@ class Listener:
     report: Callable[[int, str, str], None]
     state: ServerState = field(default_factory=ServerState)
     waiting: "dict[GuardedProtocol, None]" = field(default_factory=dict)
+    leaving: "dict[GuardedProtocol, None]" = field(default_factory=dict)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a newcomer has to wait for somebody to go."""
+        return len(self.state.connections) - len(self.leaving) >= self.limits.max_connections
 
     def connections(self) -> "list[GuardedProtocol]":
         """Return the connections there are."""
@@ -100,7 +107,7 @@ class GuardedProtocol(H11Protocol):
         listener = self._listener
         uid = peer_uid(transport.get_extra_info("socket")) if listener.is_local else None
         self.app_state = {STOPPING: listener.stopping, PEER_UID: uid}
-        is_full = len(listener.state.connections) >= listener.limits.max_connections
+        is_full = listener.is_full
         super().connection_made(transport)
         if listener.is_local and uid not in {os.geteuid(), 0}:
             self._refuse(403, "this socket is for its owner")
@@ -119,6 +126,7 @@ class GuardedProtocol(H11Protocol):
 
     def cut(self) -> None:
         """Close at once, whatever is on its way in either direction."""
+        self._listener.waiting.pop(self, None)  # no two newcomers of one turn of the loop take the same place
         self._stop_timer()
         self._abandon_cycle()
         self.transport.abort()
@@ -134,6 +142,7 @@ class GuardedProtocol(H11Protocol):
         """Forget the client."""
         self._stop_timer()
         self._listener.waiting.pop(self, None)
+        self._listener.leaving.pop(self, None)
         if self._send_timer is not None:
             self._send_timer.cancel()
         super().connection_lost(exc)
@@ -203,6 +212,16 @@ class GuardedProtocol(H11Protocol):
         self._timer = self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
         if self.transport.can_write_eof():
             self.transport.write_eof()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Stay to be read and nothing else; of too many who do, the first goes."""
+        leaving = self._listener.leaving
+        leaving[self] = None
+        if len(leaving) > self._listener.limits.max_connections:
+            first = next(iter(leaving))
+            del leaving[first]
+            first.cut()
 
     def pause_writing(self) -> None:
         """The client reads slower than we write: it has its time for that, too."""

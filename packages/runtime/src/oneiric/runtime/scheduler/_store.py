@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from oneiric.core.errors import ConfigurationError
+from oneiric.runtime._store_kept import KeptInStore
 from oneiric.runtime._store_memory import Store, store_at
 from oneiric.runtime.scheduler._schedule import Schedule, Slot
 from oneiric.runtime.scheduler._table import APPLICATION_ID, MIGRATIONS, Fired, ScheduleStatus, status_of
@@ -24,7 +23,7 @@ _STATUS: Final = "spec, paused, note, floor"
 _FIRED: Final = "schedule, at, state, detail, attempt"
 
 
-class ScheduleStore:
+class ScheduleStore(KeptInStore):
     """Keep schedules and what became of their slots; a `Scheduler` fires them.
 
     Changes are seen by the schedulers of other processes within their poll interval. A damaged file is refused, never
@@ -43,34 +42,13 @@ class ScheduleStore:
         clock: Callable[[], float] = time.time,
         readonly: bool = False,
     ) -> None:
-        self.store: Store = store_at(path, application_id=APPLICATION_ID, migrations=MIGRATIONS, readonly=readonly)
+        super().__init__(store_at(path, application_id=APPLICATION_ID, migrations=MIGRATIONS, readonly=readonly))
         self._clock = clock
 
     @property
-    def path(self) -> Path | None:
-        """The file; None where everything is in memory."""
-        return self.store.path
-
-    async def open(self) -> None:
-        """Open the file; nothing to do when it is open.
-
-        Raises:
-            StoreError: It cannot be opened.
-        """
-        await self.store.open()
-
-    async def aclose(self) -> None:
-        """Close the file; nothing to do when it is closed."""
-        await self.store.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
+    def store(self) -> Store:
+        """The tables, for the scheduler, which fires what is in them."""
+        return self._store
 
     async def add(self, schedule: Schedule, *, replace: bool = False) -> ScheduleStatus:
         """Keep a schedule; its slots from now on fire. One with a single time fires also when that has just passed.
@@ -105,7 +83,7 @@ class ScheduleStore:
                 (schedule.name, spec, floor, now),
             )
 
-        await self.store.write(insert)
+        await self._store.write(insert)
         return await self.get(schedule.name)
 
     async def remove(self, name: str) -> None:
@@ -148,7 +126,7 @@ class ScheduleStore:
             if not database.changes:
                 raise _unknown(name)
 
-        await self.store.write(change)
+        await self._store.write(change)
 
     async def get(self, name: str) -> ScheduleStatus:
         """Return a schedule and how it stands.
@@ -179,7 +157,7 @@ class ScheduleStore:
                 for each in found
             ]
 
-        return await self.store.read(read)
+        return await self._store.read(read)
 
     async def slots(self, name: str, limit: int = 100) -> list[Fired]:
         """Return what became of the slots of a schedule, the latest first; those of the last day are remembered.
@@ -188,7 +166,7 @@ class ScheduleStore:
             StoreError: The store failed.
         """
         sql = f"SELECT {_FIRED} FROM slots WHERE schedule = ? ORDER BY at DESC LIMIT ?"  # noqa: S608 - our own words
-        return [_fired(row) for row in await self.store.read(lambda database: database.execute(sql, (name, limit)))]
+        return [_fired(row) for row in await self._store.read(lambda database: database.execute(sql, (name, limit)))]
 
     async def preview(self, name: str, count: int = 10) -> list[Slot]:
         """Return the next slots of a schedule; none while it is paused.

@@ -7,16 +7,17 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from oneiric.core.errors import LoadError
+from oneiric.core.errors import ConfigurationError, LoadError
 from oneiric.core.resolution import Candidate
 from oneiric.core.security import load_factory
 from oneiric.runtime.settings._fields import SettingField, plain_default, setting_fields, type_in_words
 from oneiric.runtime.settings._interpolation import is_provider_setting
 from oneiric.runtime.settings._loaded import LoadedSettings
 from oneiric.runtime.settings._masking import masked
+from oneiric.runtime.settings._meant import meant
 from oneiric.runtime.settings._model import OneiricSettings
 from oneiric.runtime.settings._origin import DEFAULT, Path, dotted
-from oneiric.runtime.settings._schema import annotation_at, is_model, members
+from oneiric.runtime.settings._schema import annotation_at, is_model, members, nearest, unknown_names
 from oneiric.runtime.settings._section import section_path
 from oneiric.runtime.settings._text import variables_of
 
@@ -56,6 +57,7 @@ class SettingExplanation:
         type: What it takes, in words.
         allowed: The values it takes, where those are few.
         variables: Environment variables that set it, the strongest first.
+        meant: What the key may have been meant to be, where it is a name that nobody set or offers; else None.
     """
 
     key: str
@@ -67,6 +69,7 @@ class SettingExplanation:
     type: str
     allowed: tuple[str, ...]
     variables: tuple[str, ...]
+    meant: str | None
 
     @property
     def variable(self) -> str:
@@ -110,11 +113,14 @@ def explain_setting(loaded: LoadedSettings, key: str, *, candidates: Iterable[Ca
         candidates: As for `describe`.
 
     Raises:
-        ConfigurationError: There is no such setting; the nearest one is suggested.
+        ConfigurationError: There is no such setting, or the provider's model has none of that name; the nearest one is
+            suggested.
     """
     path = loaded.path_of(key)
     origin = loaded.origin_of(path)
+    candidates = tuple(candidates)
     models = _models(loaded, candidates) if is_provider_setting(path) else {}
+    _check_provider_setting(path, models)
     annotation = _annotation(path, annotation_at(OneiricSettings, path) or str, models)
     field = _field_at(path)
     is_field = field is not None and len(field.path) == len(path)
@@ -129,7 +135,28 @@ def explain_setting(loaded: LoadedSettings, key: str, *, candidates: Iterable[Ca
         type=field.type if field is not None and is_field else type_in_words(annotation).replace("tables", "table"),
         allowed=field.allowed if field is not None and is_field else (),
         variables=variables_of(path[:place]),  # of a list as a whole: its parts have none
+        meant=None if path in loaded.origins else meant(loaded.settings, path, candidates),
     )
+
+
+def _check_provider_setting(path: Path, models: Mapping[Path, Any]) -> None:
+    """Refuse a setting that the model of a configured provider does not have.
+
+    Raises:
+        ConfigurationError: There is no such setting.
+    """
+    for base, model in models.items():
+        below = path[len(base) :]
+        if below and path[: len(base)] == base and unknown_names(model, _nested(below)):
+            raise ConfigurationError("is not a known setting", nearest(model, below, base), key=dotted(path))
+
+
+def _nested(path: Path) -> Any:
+    """Return a table that holds a value at a path and nothing else."""
+    value: Any = None
+    for part in reversed(path):
+        value = {str(part): value}
+    return value
 
 
 def _values(value: Any, annotation: Any, path: Path) -> Iterator[tuple[Path, Any, Any]]:

@@ -73,6 +73,33 @@ class OneiricSettings(Section):
         """Whether somebody named the state directory; an embedded application writes nothing otherwise."""
         return self.runtime_paths.cache_dir is not None or "cache_dir" in self.remote.model_fields_set
 
+    @property
+    def why_remote_is_off(self) -> str | None:
+        """Which setting keeps the manifest that is named, if one is, from being put in force; None when none does."""
+        if not self.remote.enabled:
+            return "remote.enabled is false"
+        if not self.remote.is_on_network:
+            return None
+        if not self.profile.remote_enabled:
+            return "profile.remote_enabled is false, and the manifest is on the network"
+        if self.profile.inline_manifest_only:
+            return "profile.inline_manifest_only is true, and the manifest is on the network"
+        return None
+
+    @property
+    def supervises(self) -> bool:
+        """Whether a system with these settings supervises services."""
+        return self.runtime_supervisor.enabled and self.profile.supervisor_enabled
+
+    @property
+    def supervised_services(self) -> tuple[tuple[str, str, str | None], ...]:
+        """Domain, key and tenant of each service that is supervised where any is, in the order they start.
+
+        A tenant has an instance of its own, and so a service of its own, where it has a selection of its own.
+        """
+        own = (("service", key, tenant) for tenant, chosen in self.tenants.items() for key in chosen.get("service", {}))
+        return (*(("service", key, None) for key in self.services.selections), *own)
+
     def section(self, domain: str) -> DomainSettings:
         """Return the section of a domain; the empty one for a custom domain that is not configured."""
         if domain in SECTION_OF:

@@ -1,5 +1,6 @@
 """The section of remote delivery: which manifest, how it is fetched, and what is believed."""
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,8 @@ from oneiric.runtime.settings._section import Section, seconds
 __all__ = ["DEFAULT_CACHE_DIR", "RemoteAuthSettings", "RemoteSettings"]
 
 DEFAULT_CACHE_DIR: Final = Path(".oneiric_cache")
+#: As in `oneiric.remote.loader.is_network`, which may not be installed.
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class RemoteAuthSettings(Section):
@@ -86,12 +89,19 @@ class RemoteSettings(Section):
     retry_base_delay: float = seconds(1, "The first pause between attempts, doubled each time.", at_least=0)
     retry_max_delay: float = seconds(30, "The longest pause between attempts.", at_least=0)
     retry_jitter: float = Field(
-        default=0.25, ge=0, le=1, allow_inf_nan=False, description="Share of a pause that is left to chance."
+        default=1.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Share of a pause that is left to chance; with all of it, clients do not come back together.",
     )
     circuit_breaker_threshold: int = Field(
         default=5, ge=1, description="Failures in a row after which fetching is given up for a while."
     )
     circuit_breaker_reset: float = seconds(60, "How long it is given up.", at_least=0)
+    lock_seconds: float = seconds(
+        30, "How long to wait for another process that syncs into the same cache directory.", at_least=0
+    )
     allow_file_uris: bool = Field(default=False, description="Take artifacts from file:// URIs.")
     allowed_file_uri_roots: tuple[Path, ...] = Field(
         default=(), description="Directories that file:// URIs must lie in; none when empty."
@@ -99,3 +109,18 @@ class RemoteSettings(Section):
     latency_budget_ms: int = Field(
         default=5000, ge=0, description="Milliseconds a sync may take before it is logged as slow; 0 never does."
     )
+
+    @property
+    def is_on_network(self) -> bool:
+        """Whether the manifest that is named is not a local file."""
+        url = self.manifest_url or ""
+        return bool(_SCHEME.match(url)) and not url.lower().startswith("file://")
+
+    @property
+    def shown_manifest_url(self) -> str | None:
+        """The manifest's URL without user, password and query: those may be secrets."""
+        scheme, separator, rest = (self.manifest_url or "").partition("://")
+        if not separator:
+            return self.manifest_url
+        authority, slash, path = re.split("[?#]", rest, maxsplit=1)[0].partition("/")
+        return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"

@@ -121,21 +121,29 @@ def unknown_names(annotation: Any, value: Any, path: Path = ()) -> list[Path]:
 
 
 def nearest(annotation: Any, path: Path, base: Path = ()) -> str | None:
-    """Return what an unknown name was meant to be, as a dotted path; all names when nothing is near.
+    """Return what an unknown path was meant to be, as a dotted path.
+
+    Where nothing is near, it is all names that can stand there, and below a value that value.
 
     Args:
         annotation: The type the path begins in.
-        path: Ends in the unknown name.
+        path: Holds an unknown name, or several.
         base: What to put before the path in the answer.
     """
-    known: list[str] = []
-    for member in members(annotation_at(annotation, path[:-1])):
-        if is_model(member):
-            known += [names_of(name, field)[0] for name, field in member.model_fields.items()]
-    near = get_close_matches(str(path[-1])[:200], known, n=1)
-    if near:
-        return dotted((*base, *path[:-1], near[0]))
-    return f"one of {', '.join(sorted(known))}" if known else None
+    spelt: Path = ()
+    for part in path:
+        name, below = part, annotation_at(annotation, (part,))
+        if below is None:
+            models = [member for member in members(annotation) if is_model(member)]
+            known = [names_of(own, field)[0] for model in models for own, field in model.model_fields.items()]
+            near = get_close_matches(str(part)[:200], known, n=1)
+            if not near and known:
+                return f"one of {', '.join(sorted(known))}"
+            if not near:
+                break
+            name, below = near[0], annotation_at(annotation, (near[0],))
+        spelt, annotation = (*spelt, name), below
+    return dotted((*base, *spelt)) if spelt else None
 
 
 def takes_none(annotation: Any) -> bool:

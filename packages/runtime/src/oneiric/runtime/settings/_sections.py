@@ -128,10 +128,13 @@ class ProfileSettings(Section):
         default="default", description="The profile whose defaults hold, also ONEIRIC_PROFILE and --profile."
     )
     watchers_enabled: bool = Field(default=True, description="Watch the configuration and reload when it changes.")
-    remote_enabled: bool = Field(default=True, description="Fetch remote manifests over the network.")
+    remote_enabled: bool = Field(
+        default=True, description="Fetch over the network; when false, a manifest that lies there is not put in force."
+    )
     supervisor_enabled: bool = Field(default=True, description="Supervise services.")
     inline_manifest_only: bool = Field(
-        default=False, description="Apply only the manifest packed with the application, and none that was fetched."
+        default=False,
+        description="Put in force only a manifest packed with the application, and none that lies on the network.",
     )
 
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from oneiric.core.errors import CheckpointError, StoreError, WorkflowError
+from oneiric.runtime._store_kept import KeptInStore
 from oneiric.runtime._store_library import LibraryName
 from oneiric.runtime.store import Database, SqliteStore
 from oneiric.runtime.workflows._checkpoint_reading import listed, shown
@@ -36,7 +36,7 @@ from oneiric.runtime.workflows._spec import WorkflowSpec
 __all__ = ["WorkflowCheckpointStore"]
 
 
-class WorkflowCheckpointStore:
+class WorkflowCheckpointStore(KeptInStore[SqliteStore]):
     """Keep the progress of runs in a SQLite file that several processes may use at once.
 
     Every node that finished is committed before anything that depends on it starts. A run is run by one process at a
@@ -76,17 +76,19 @@ class WorkflowCheckpointStore:
     ) -> None:
         if not 0 < lease_seconds <= 86_400:
             raise WorkflowError(f"lease_seconds is {lease_seconds!r}", "seconds above 0, a day at most")
-        self._store = SqliteStore(
-            path,
-            application_id=APPLICATION_ID,
-            migrations=MIGRATIONS,
-            adopts=TABLE,
-            busy_seconds=busy_seconds,
-            durability=durability,
-            synchronous=synchronous,
-            library=library,
-            on_corrupt="set_aside",
-            readonly=readonly,
+        super().__init__(
+            SqliteStore(
+                path,
+                application_id=APPLICATION_ID,
+                migrations=MIGRATIONS,
+                adopts=TABLE,
+                busy_seconds=busy_seconds,
+                durability=durability,
+                synchronous=synchronous,
+                library=library,
+                on_corrupt="set_aside",
+                readonly=readonly,
+            )
         )
         self._is_strict = durability == "strict"
         self._journals: dict[str, StoreJournal] = {}
@@ -117,30 +119,13 @@ class WorkflowCheckpointStore:
         """Where the last damaged file was put since this store was opened, or None."""
         return self._store.set_aside
 
-    async def open(self) -> None:
-        """Open the file, creating or migrating it as needed.
-
-        Raises:
-            StoreError: It cannot be opened.
-        """
-        await self._store.open()
-
     async def aclose(self) -> None:
         """Close the file. Close the engine first: what still runs can commit nothing more."""
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait([self._renewing])
             self._renewing = None
-        await self._store.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
+        await super().aclose()
 
     async def check(self) -> str | None:
         """Read the whole file and return what is wrong with it, or None."""
