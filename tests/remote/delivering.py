@@ -18,7 +18,7 @@ from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import Resolver
 from oneiric.core.security import FactoryAllowList
 from oneiric.remote.apply import Probation
-from oneiric.remote.fetch import Fetched, NotModified
+from oneiric.remote.fetch import Fetched, NotModified, Progress
 from oneiric.remote.loader import LoaderOptions, RemoteLoader
 from oneiric.remote.manifest import FactoryPolicy
 from oneiric.remote.testing import RepositorySimulator
@@ -70,6 +70,7 @@ class SimulatedFetcher:
         max_bytes: int | None = None,
         sha256: str | None = None,
         etag: str | None = None,
+        progress: Progress | None = None,
     ) -> Fetched | NotModified:
         path = urlsplit(url).path
         name = path.removeprefix("/acme/").removesuffix(".json")
@@ -88,8 +89,11 @@ class SimulatedFetcher:
             return NotModified(url=url, etag=etag)
         if sha256 is not None and digest != sha256:
             raise DigestError(f"{url} has another digest")
-        assert expected_bytes is None or len(content) == expected_bytes
+        if expected_bytes is not None and len(content) != expected_bytes:
+            raise DigestError(f"{url} has another length")
         assert max_bytes is None or len(content) <= max_bytes
+        if progress is not None:
+            progress(len(content), len(content))
         return Fetched(url=url, content=content, length_bytes=len(content), sha256=digest, etag=f'"{digest}"')
 
 
@@ -129,7 +133,7 @@ class Client:
     """One process of a consumer."""
 
     def __init__(self, publisher: Publisher, directory: Path, **options: Any) -> None:
-        self._publisher, self._directory = publisher, directory
+        self._publisher, self.directory = publisher, directory
         self._others: list[Client] = []
         self.resolver = Resolver()
         self.lifecycle = LifecycleManager(self.resolver)
@@ -161,7 +165,7 @@ class Client:
 
     def again(self, **options: Any) -> Client:
         """Return the process that follows this one: it finds on the disk what this one left there."""
-        self._others.append(Client(self._publisher, self._directory, **options))
+        self._others.append(Client(self._publisher, self.directory, **options))
         return self._others[-1]
 
     async def aclose(self) -> None:

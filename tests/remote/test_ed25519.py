@@ -87,7 +87,9 @@ def test_a_key_with_a_component_of_small_order_is_refused() -> None:
 def test_a_signature_that_only_a_cofactored_verifier_accepts_is_refused() -> None:
     scalar, prefix = curve.secret_scalar(SEED)
     nonce = int.from_bytes(prefix, "little") % curve.L
-    for torsion in curve.small_order_points():
+    points = curve.small_order_points()
+    assert len(points) == 8
+    for torsion in points:
         if torsion == curve.IDENTITY:
             continue
         nonce_point = curve.encoded(curve.add(curve.times(nonce, curve.BASE), torsion))

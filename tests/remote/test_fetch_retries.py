@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.remote.fetching import PATIENT, fetcher
 
-from oneiric.core.errors import DigestError, FetchError, FetchStatusError
+from oneiric.core.errors import ConfigurationError, DigestError, FetchError, FetchStatusError
 from oneiric.core.testing import DrivenClock
 from oneiric.remote._fetch_answer import retry_after
-from oneiric.remote._fetch_retry import Host, Hosts, RetryBudget, full_jitter
+from oneiric.remote._fetch_retry import Host, Hosts, RetryBudget, pause_before
 from oneiric.remote.fetch import FetchLimits, FetchPolicy
 from oneiric.remote.testing_http import MisbehavingServer
 
@@ -108,8 +108,22 @@ def test_retry_after_never_fails(text: str) -> None:
 @given(st.integers(1, 2000), st.floats(0, 1))
 def test_pauses_are_drawn_below_a_bound_that_doubles_up_to_the_cap(attempt: int, drawn: float) -> None:
     limits = FetchLimits()
-    pause = full_jitter(attempt, limits, lambda: drawn)
+    pause = pause_before(attempt, limits, lambda: drawn)
     assert pause == pytest.approx(drawn * min(5.0, 0.2 * 2 ** min(attempt - 1, 10)))
+
+
+@given(st.integers(1, 2000), st.floats(0, 1), st.floats(0, 1))
+def test_so_much_of_a_pause_is_left_to_chance_as_is_said(attempt: int, drawn: float, jitter: float) -> None:
+    longest = pause_before(attempt, FetchLimits(jitter=0), lambda: drawn)
+    pause = pause_before(attempt, FetchLimits(jitter=jitter), lambda: drawn)
+    assert longest == pytest.approx(min(5.0, 0.2 * 2 ** min(attempt - 1, 10)))
+    assert pause == pytest.approx(longest * (1 - jitter * (1 - drawn)))
+
+
+@pytest.mark.parametrize("jitter", [-0.1, 1.1, float("nan")])
+def test_a_jitter_that_is_no_share_is_an_error(jitter: float) -> None:
+    with pytest.raises(ConfigurationError, match="jitter must be a share from 0 to 1"):
+        FetchLimits(jitter=jitter)
 
 
 async def test_retries_add_a_tenth_to_the_load_of_a_server_that_fails() -> None:

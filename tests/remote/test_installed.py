@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from oneiric.core.errors import DigestError, FactoryNotAllowedError, FactoryNotFoundError
+from oneiric.remote._installed import InstalledModules
 from oneiric.remote.artifacts import check_installed
 
 CODE = {
@@ -97,6 +98,23 @@ def test_a_record_elsewhere_does_not_vouch_for_a_file_here(tmp_path: Path) -> No
 def test_a_module_that_is_not_there_is_not_found(tmp_path: Path, module: str) -> None:
     with pytest.raises(FactoryNotFoundError):
         check_installed(module, path=[str(install(tmp_path))])
+
+
+def test_records_are_read_once_for_many_modules(tmp_path: Path) -> None:
+    installed = InstalledModules([str(install(tmp_path))])
+    installed.check("fakeacme")
+    (tmp_path / "fake_acme-1.dist-info" / "RECORD").unlink()
+
+    installed.check("fakeacme.cache")
+    with pytest.raises(FactoryNotAllowedError):
+        check_installed("fakeacme.cache", path=[str(tmp_path)])
+
+
+def test_a_link_to_where_it_was_installed_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "link").symlink_to(install(tmp_path / "site"))
+
+    check_installed("fakeacme.cache", path=[str(tmp_path / "link")])
 
 
 def test_a_real_distribution_is_accepted() -> None:

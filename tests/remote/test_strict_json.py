@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oneiric.core.errors import SchemaError
-from oneiric.remote._strict_json import MAX_INTEGER, parse_json
+from oneiric.remote._strict_json import MAX_DEPTH, MAX_INTEGER, parse_json
 
 TREES = st.recursive(
     st.none()
@@ -82,6 +81,14 @@ def test_what_two_readers_might_read_differently_is_refused(text: bytes) -> None
         parse(text)
 
 
+def test_the_deepest_nesting_is_read_and_one_more_is_not() -> None:
+    deepest = b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
+
+    assert json.dumps(parse(deepest)).encode() == deepest
+    with pytest.raises(SchemaError, match="nested more than 32 deep"):
+        parse(b"[" + deepest + b"]")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -137,5 +144,8 @@ def test_32_levels_are_read_and_no_more() -> None:
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_a_value_or_a_schema_error(content: bytes) -> None:
-    with suppress(SchemaError):
-        parse(content)
+    try:
+        value = parse(content)
+    except SchemaError:
+        return
+    assert value == json.loads(content)

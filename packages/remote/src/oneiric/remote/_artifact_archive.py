@@ -7,6 +7,7 @@ may hold is dangerous.
 import io
 import re
 import stat
+import struct
 import sys
 import unicodedata
 import zipfile
@@ -35,25 +36,36 @@ _FORBIDDEN: Final = frozenset('\\:*?"<>|')
 _MOST_PATH: Final = 300
 _END: Final = b"PK\x05\x06"
 _END_BYTES: Final = 22
+#: Of the end: size and start of the directory. Of a file's header: lengths of the name and of what follows it.
+_DIRECTORY: Final = struct.Struct("<II")
+_LENGTHS: Final = struct.Struct("<HH")
+_HEADER_BYTES: Final = 30
+_DESCRIPTOR: Final = 0x8
+_MOST_DESCRIPTOR: Final = 24
 #: Encrypted, patched, strongly encrypted.
 _FLAGS: Final = 0x1 | 0x20 | 0x40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactLimits:
-    """How much an artifact may hold.
+    """How much an artifact may hold, and all of a manifest together.
 
     Attributes:
         bytes: The artifact itself.
         files: In an archive.
         unpacked_bytes: All files of an archive together.
         ratio: How many times larger than itself an archive may unpack to, once that is more than a mebibyte.
+        manifest_bytes: All artifacts of one manifest together, packed as well as unpacked: they are held in memory.
+        publisher_seconds: How long all artifacts of a delegated publisher may take to be had: the product's own
+            updates wait for them.
     """
 
     bytes: int = 64 * 1024 * 1024
     files: int = 10_000
     unpacked_bytes: int = 256 * 1024 * 1024
     ratio: int = 100
+    manifest_bytes: int = 1024 * 1024 * 1024
+    publisher_seconds: float = 300.0
 
 
 def read_archive(data: bytes, limits: ArtifactLimits, what: str) -> dict[str, bytes]:
@@ -71,6 +83,7 @@ def read_archive(data: bytes, limits: ArtifactLimits, what: str) -> dict[str, by
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
             _check_amount(members, len(data), limits, what)
+            _check_layout(data, members, what)
             _check_names(members, what)
             return {each.filename: _content(archive, each, what) for each in members if not each.is_dir()}
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError, ValueError, RuntimeError) as error:
@@ -85,8 +98,28 @@ def _check_amount(members: list[zipfile.ZipInfo], size: int, limits: ArtifactLim
         raise UnsafePathError(f"{what} unpacks to {unpacked} bytes, and {limits.unpacked_bytes} is the most")
     if unpacked > max(1024 * 1024, size * limits.ratio):
         raise UnsafePathError(f"{what} unpacks to more than {limits.ratio} times its size")
-    if members and min(each.header_offset for each in members) != 0:
-        raise SchemaError(f"{what} is no plain zip archive: its first file is not at its start")
+
+
+def _check_layout(data: bytes, members: list[zipfile.ZipInfo], what: str) -> None:
+    """Refuse an archive whose files and directory do not follow one another from its first byte to its end.
+
+    What lies between is what another reader may take for the archive: a second directory, or the same bytes as two
+    files.
+    """
+    size, start = _DIRECTORY.unpack(data[-10:-2])
+    behind, spare = 0, 0
+    sound = start + size == len(data) - _END_BYTES
+    for member in sorted(members, key=lambda each: each.header_offset):
+        begins = member.header_offset
+        sound = sound and behind <= begins <= behind + spare and begins + _HEADER_BYTES <= start
+        if not sound:
+            break
+        name, extra = _LENGTHS.unpack_from(data, begins + _HEADER_BYTES - _LENGTHS.size)
+        behind = begins + _HEADER_BYTES + name + extra + member.compress_size
+        # Behind the content its sizes may stand once more.
+        spare = _MOST_DESCRIPTOR if member.flag_bits & _DESCRIPTOR else 0
+    if not (sound and behind <= start <= behind + spare):
+        raise SchemaError(f"{what} is no plain zip archive: its files and its directory do not follow one another")
 
 
 def _check_names(members: list[zipfile.ZipInfo], what: str) -> None:
@@ -95,16 +128,20 @@ def _check_names(members: list[zipfile.ZipInfo], what: str) -> None:
         path = member.filename
         _check_kind(member, what)
         _check_path(path, what)
-        folded = unicodedata.normalize("NFC", path.rstrip("/")).casefold()
+        # Python reads an identifier as its compatibility form, and some file systems know no case.
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path.rstrip("/")).casefold())
         if folded in seen:
             raise UnsafePathError(f"{what} holds {path!r:.120} and {seen[folded]!r:.120}, which are one file to some")
         seen[folded] = path
     files = {folded for folded, path in seen.items() if not path.endswith("/")}
+    directories: set[str] = set()
     for folded, path in seen.items():
-        parents = folded.split("/")[:-1]
-        for depth in range(1, len(parents) + 1):
-            if "/".join(parents[:depth]) in files:
+        parent = folded.rpartition("/")[0]
+        while parent and parent not in directories:
+            if parent in files:
                 raise UnsafePathError(f"{what} holds {path!r:.120} below a file")
+            directories.add(parent)
+            parent = parent.rpartition("/")[0]
 
 
 def _check_kind(member: zipfile.ZipInfo, what: str) -> None:
@@ -144,7 +181,7 @@ def _check_path(path: str, what: str) -> None:
 
 
 def _check_top(top: str, path: str, what: str) -> None:
-    lowered = top.lower()
+    lowered = unicodedata.normalize("NFKC", top).lower()
     if lowered in _STARTUP:
         raise UnsafePathError(f"{what} holds {path!r:.120}, which Python would run at its start")
     if lowered in sys.stdlib_module_names or top in sys.stdlib_module_names:

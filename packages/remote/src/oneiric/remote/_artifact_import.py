@@ -73,13 +73,12 @@ class _Tree:
     def __init__(self, root: str, files: Mapping[str, bytes]) -> None:
         self.root = root
         self.files = files
-        self.packages = {
-            "/".join(parts[:depth])
-            for path in files
-            if path.endswith(".py")
-            for parts in (path.split("/")[:-1],)
-            for depth in range(1, len(parts) + 1)
-        }
+        self.packages: set[str] = set()
+        for path in files:
+            parent = path.rpartition("/")[0] if path.endswith(".py") else ""
+            while parent and parent not in self.packages:
+                self.packages.add(parent)
+                parent = parent.rpartition("/")[0]
         self.tops = {path.partition("/")[0].removesuffix(".py") for path in files if path.endswith(".py")}
         self.builtins: dict[str, Any] = {**vars(builtins), "__import__": self._import}
 

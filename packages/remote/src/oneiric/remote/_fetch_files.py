@@ -26,12 +26,15 @@ def local_path(url: str) -> Path | None:
     """Return the path that *url* means, or None if it names something on the network.
 
     Raises:
-        FetchRefusedError: It is a ``file://`` URL with a host or a query, or holds a NUL.
+        FetchRefusedError: It is a ``file://`` URL that is malformed or has a host or a query, or holds a NUL.
     """
     if not _SCHEME.match(url):
         path = url
     elif url[:7].lower() == "file://":
-        split = urlsplit(url)
+        try:
+            split = urlsplit(url)
+        except ValueError as error:
+            raise FetchRefusedError(f"{url!r:.120} is refused: it is malformed: {error}") from error
         if split.netloc not in {"", "localhost"} or split.query or split.fragment or not split.path:
             raise FetchRefusedError(f"{url!r:.120} is refused: a file URL is file:///path and nothing more")
         path = unquote(split.path, errors="surrogateescape")

@@ -24,7 +24,7 @@ _NOT_FOR_CREDENTIALS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchLimits:
-    """How much a fetch may take of anything. All must be above zero.
+    """How much a fetch may take of anything. All must be above zero, but for `jitter`.
 
     Attributes:
         connect_seconds: For looking a name up, connecting and the TLS handshake together.
@@ -35,15 +35,16 @@ class FetchLimits:
         max_header_bytes: Of an answer's header section.
         max_headers: Lines of it.
         attempts: Requests to one source, the first included.
-        backoff_seconds: A pause is drawn at random from zero to this, doubled with each attempt.
+        backoff_seconds: The longest first pause; it is doubled with each attempt.
         backoff_cap_seconds: The most it grows to.
+        jitter: Share of a pause that is left to chance, from 0 to 1: with 1 it is anything from zero to the longest.
         retry_after_cap_seconds: A server that asks for a longer pause is not asked again by this fetch.
         failures_to_open: So many failures of a host in a row, and it is left alone.
         open_seconds: For at most this long (and half of it at least); then one request tries it.
         cool_down_seconds: For so long a source that failed is asked after all others.
 
     Raises:
-        ConfigurationError: A limit is not above zero.
+        ConfigurationError: A limit is not above zero, or the jitter is no share.
     """
 
     connect_seconds: float = 5.0
@@ -56,15 +57,18 @@ class FetchLimits:
     attempts: int = 3
     backoff_seconds: float = 0.2
     backoff_cap_seconds: float = 5.0
+    jitter: float = 1.0
     retry_after_cap_seconds: float = 10.0
     failures_to_open: int = 5
     open_seconds: float = 1.5
     cool_down_seconds: float = 30.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.jitter <= 1:
+            raise ConfigurationError(f"fetch limit jitter must be a share from 0 to 1, not {self.jitter!r}")
         for each in fields(self):
             value = getattr(self, each.name)
-            if not value > 0:
+            if each.name != "jitter" and not value > 0:
                 raise ConfigurationError(f"fetch limit {each.name} must be above zero, not {value!r}")
 
 

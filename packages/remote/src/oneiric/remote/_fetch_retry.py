@@ -6,7 +6,7 @@ from typing import Final
 from oneiric.core.errors import FetchError, FetchRefusedError, FetchStatusError
 from oneiric.remote._fetch_policy import FetchLimits
 
-__all__ = ["Host", "Hosts", "RetryBudget", "full_jitter", "is_transient"]
+__all__ = ["Host", "Hosts", "RetryBudget", "is_transient", "pause_before"]
 
 type Clock = Callable[[], float]
 type Chance = Callable[[], float]
@@ -25,12 +25,13 @@ def is_transient(error: Exception) -> bool:
     return isinstance(error, FetchError) and not isinstance(error, FetchRefusedError)
 
 
-def full_jitter(attempt: int, limits: FetchLimits, chance: Chance) -> float:
-    """Return a pause before attempt number *attempt* + 1: anything from zero to a bound that doubles.
+def pause_before(attempt: int, limits: FetchLimits, chance: Chance) -> float:
+    """Return a pause before attempt number *attempt* + 1: with full jitter anything from zero to a bound that doubles.
 
     Source: M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
     """
-    return chance() * min(limits.backoff_cap_seconds, limits.backoff_seconds * 2.0 ** min(attempt - 1, 60))
+    longest = min(limits.backoff_cap_seconds, limits.backoff_seconds * 2.0 ** min(attempt - 1, 60))
+    return longest * (1.0 - limits.jitter + limits.jitter * chance())
 
 
 class RetryBudget:

@@ -8,81 +8,123 @@ Source: PyPA, "Recording installed projects": the RECORD file.
 """
 
 import base64
+import csv
 import hashlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.machinery import PathFinder
-from importlib.metadata import Distribution, PackagePath, distributions
+from functools import cached_property
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ModuleSpec, PathFinder
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from oneiric.core.errors import DigestError, FactoryNotAllowedError, FactoryNotFoundError
 
-__all__ = ["check_installed"]
+__all__ = ["InstalledModules", "check_installed"]
+
+_IMPORTED: Final = (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES)
 
 
 def check_installed(module: str, *, path: Sequence[str] | None = None) -> None:
-    """Refuse a module whose files are not those that an installed distribution recorded; nothing is imported.
+    """Check one module as `InstalledModules.check` does."""
+    InstalledModules(path).check(module)
 
-    Looked at are the module and the ``__init__.py`` of every package above it: what an import would run. Compiled
-    copies beside them are not: who can write there owns the interpreter. An editable installation records no source,
-    and is refused.
+
+class _Place(NamedTuple):
+    """The file of a module, and where those below it lie."""
+
+    file: Path | None
+    below: Sequence[str]
+
+    @classmethod
+    def of(cls, spec: ModuleSpec | None) -> "_Place":
+        if spec is None:
+            return cls(None, ())
+        file = Path(spec.origin) if spec.has_location and spec.origin else None
+        return cls(file, list(spec.submodule_search_locations or ()))
+
+
+class InstalledModules:
+    """What the installed distributions recorded; read when it is first asked for, and once.
 
     Args:
-        module: Its dotted name.
         path: Where to look; by default `sys.path`.
-
-    Raises:
-        FactoryNotFoundError: There is no such module.
-        FactoryNotAllowedError: A file of it is in no distribution's record.
-        DigestError: A file of it was changed since it was installed.
     """
-    search = list(sys.path if path is None else path)
-    for file in _files_of(module, search):
-        recorded = next((hashed for each in distributions(path=search) if (hashed := _recorded(each, file))), None)
-        if recorded is None:
-            raise FactoryNotAllowedError(
-                f"module {module!r} is refused: {file} is in no installed distribution's record",
-                "install its distribution, not editable; or give the entry an artifact",
-            )
-        algorithm, value = recorded
-        if algorithm not in hashlib.algorithms_guaranteed or _hashed(file, algorithm) != value:
-            raise DigestError(f"module {module!r} is refused: {file} is not as it was installed", "install it again")
+
+    def __init__(self, path: Sequence[str] | None = None) -> None:
+        self._path = list(sys.path if path is None else path)
+        self._are_right: set[Path] = set()
+        self._places: dict[str, _Place] = {"": _Place(None, self._path)}
+
+    def check(self, module: str) -> None:
+        """Refuse a module whose files are not those that an installed distribution recorded; nothing is imported.
+
+        Looked at are the module and the ``__init__.py`` of every package above it: what an import would run. Compiled
+        copies beside them are not: who can write there owns the interpreter. An editable installation records no
+        source, and is refused. A file that was found to be right is not read again.
+
+        Args:
+            module: Its dotted name.
+
+        Raises:
+            FactoryNotFoundError: There is no such module.
+            FactoryNotAllowedError: A file of it is in no distribution's record.
+            DigestError: A file of it was changed since it was installed.
+        """
+        for file in self._files_of(module):
+            if file in self._are_right:
+                continue
+            recorded = self._recorded.get(str(file.resolve()))
+            if recorded is None:
+                raise FactoryNotAllowedError(
+                    f"module {module!r} is refused: {file} is in no installed distribution's record",
+                    "install its distribution, not editable; or give the entry an artifact",
+                )
+            algorithm, _, value = recorded.partition("=")
+            if algorithm not in hashlib.algorithms_guaranteed or _hashed(file, algorithm) != value:
+                raise DigestError(
+                    f"module {module!r} is refused: {file} is not as it was installed", "install it again"
+                )
+            self._are_right.add(file)
+
+    def _files_of(self, module: str) -> list[Path]:
+        """Return the files that importing a module runs, the outermost first."""
+        found: list[Path] = []
+        names = module.split(".")
+        for depth in range(1, len(names) + 1):
+            place = self._place(".".join(names[:depth]))
+            if place.file is None and (not place.below or depth == len(names)):
+                raise FactoryNotFoundError(f"there is no installed module {module!r}")
+            if place.file is not None:
+                found.append(place.file)
+        return found
+
+    def _place(self, module: str) -> _Place:
+        """Return where a module lies, if it does. The finder looks at directories and runs nothing."""
+        known = self._places.get(module)
+        if known is None:
+            package, _, name = module.rpartition(".")
+            spec = PathFinder.find_spec(name, self._places[package].below)
+            known = self._places[module] = _Place.of(spec)
+        return known
+
+    @cached_property
+    def _recorded(self) -> dict[str, str]:
+        """File → its hash as the first distribution that lists it has recorded it."""
+        found: dict[str, str] = {}
+        for distribution in distributions(path=self._path):
+            place = os.path.realpath(str(distribution.locate_file("")))
+            for name, hashed in _listed(distribution):
+                found.setdefault(os.path.normpath(f"{place}{os.sep}{name}"), hashed)
+        return found
 
 
-def _files_of(module: str, search: list[str]) -> list[Path]:
-    """Return the files that importing a module runs, the outermost first."""
-    found: list[Path] = []
-    places: Sequence[str] = search
-    for depth, name in enumerate(names := module.split("."), 1):
-        file, places = _found(name, places)
-        if file is None and (not places or depth == len(names)):
-            raise FactoryNotFoundError(f"there is no installed module {module!r}")
-        if file is not None:
-            found.append(file)
-    return found
-
-
-def _found(name: str, places: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
-    """Return the file of a module, and where those below it lie. The finder looks at directories and runs nothing."""
-    spec = PathFinder.find_spec(name, places)
-    if spec is None:
-        return None, ()
-    file = Path(spec.origin) if spec.has_location and spec.origin else None
-    return file, list(spec.submodule_search_locations or ())
-
-
-def _recorded(distribution: Distribution, file: Path) -> tuple[str, str] | None:
-    """Return algorithm and value of a file's hash in a distribution's record."""
-    for listed in _listed(distribution, file.name):
-        if listed.hash is not None and Path(str(distribution.locate_file(listed))).resolve() == file.resolve():
-            return listed.hash.mode, listed.hash.value
-    return None
-
-
-def _listed(distribution: Distribution, name: str) -> Iterator[PackagePath]:
-    # Most distributions have no such file: their record is not parsed.
-    if f"{name}," in (distribution.read_text("RECORD") or ""):
-        yield from (each for each in distribution.files or () if each.name == name)
+def _listed(distribution: Distribution) -> Iterator[tuple[str, str]]:
+    """Yield name and hash of the files of a distribution that an import could run."""
+    for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
+        if len(row) > 1 and row[1] and row[0].endswith(_IMPORTED):
+            yield row[0], row[1]
 
 
 def _hashed(file: Path, algorithm: str) -> str:

@@ -1,12 +1,22 @@
 """What a publisher signs: a manifest's body, parsed strictly from the very bytes that were signed."""
 
 import unicodedata
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from oneiric.core.errors import SchemaError, SignatureError
 from oneiric.remote._manifest_entry import ManifestEntry
+from oneiric.remote._manifest_rows import Rows, read_canonical
 from oneiric.remote._strict_json import parse_json
 from oneiric.remote._timestamps import Timestamp, parse_time
 from oneiric.remote.keys import PublicKey
@@ -36,8 +46,22 @@ Name = Annotated[str, Field(strict=True, pattern=r"^[a-z0-9][a-z0-9._-]{0,199}$"
 Version = Annotated[int, Field(strict=True, ge=1, le=MAX_VERSION)]
 Digest = Annotated[str, Field(strict=True, pattern=r"^[0-9a-f]{64}$")]
 _Words = Annotated[tuple[Annotated[str, Field(strict=True, min_length=1, max_length=200)], ...], Field(max_length=1000)]
+
+
+def _rows(value: object) -> Sequence[Any]:
+    if not isinstance(value, list | Rows):
+        raise ValueError("Input should be a valid list")  # noqa: TRY004 - pydantic takes a ValueError for a problem
+    if len(value) > _MOST_ENTRIES:
+        raise ValueError(f"List should have at most {_MOST_ENTRIES} items, not {len(value)}")
+    return value
+
+
 #: What the entries are is decided by the row schema, once, when they become candidates.
-_Rows = Annotated[list[Any], Field(max_length=_MOST_ENTRIES)]
+_Rows = Annotated[
+    Sequence[Any],
+    PlainValidator(_rows),
+    WithJsonSchema({"type": "array", "items": {}, "maxItems": _MOST_ENTRIES, "title": "Entries"}),
+]
 
 
 class Table(BaseModel):
@@ -155,9 +179,11 @@ def parse_manifest(payload: bytes, what: str = "manifest") -> ManifestBody:
     Raises:
         SchemaError: It is no strict JSON, breaks the closed schema, or must be understood and is not.
     """
-    document = parse_json(payload, what, max_bytes=MAX_MANIFEST_BYTES)
-    if not payload.isascii() or b"\\u" in payload:
-        _refuse_denormal(document, what)
+    document = read_canonical(payload, what) if len(payload) <= MAX_MANIFEST_BYTES else None
+    if document is None:
+        document = parse_json(payload, what, max_bytes=MAX_MANIFEST_BYTES)
+        if not payload.isascii() or b"\\u" in payload:
+            _refuse_denormal(document, what)
     return checked(ManifestBody, document, what)
 
 

@@ -1,21 +1,21 @@
 """Entries of a manifest → candidates, each with its own verdict."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, final
 
-from oneiric.core.catalog import candidate_from_row
+from oneiric.core.catalog import candidate_from_row, candidate_of_checked
 from oneiric.core.errors import FactoryNotAllowedError, InvalidCandidateError
 from oneiric.core.resolution import Candidate, CandidateSource
-from oneiric.core.security import FactoryAllowList, check_factory
+from oneiric.core.security import BLOCKED_MODULES, FactoryAllowList, check_factory
+from oneiric.remote._manifest_rows import RESERVED, Row, Rows, are_named_well
 
 __all__ = ["Entries", "FactoryPolicy", "Refusal", "candidates_of"]
 
 _NOTHING = FactoryAllowList(())
-#: What a row's own metadata may not say, because it is said by fields that are checked, or by whoever verified them.
-_RESERVED = frozenset({"artifact_path", "manifest", "remote_uri", "sha256", "size", "source"})
 
 
+@final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactoryPolicy:
     """Which modules remote factories may come from: nothing, but for what is listed.
@@ -48,6 +48,15 @@ class FactoryPolicy:
         for text in (candidate.factory, candidate.settings_model):
             if text is not None and not allowed.permits(str(text)):
                 check_factory(text, allowed)
+
+    def beginnings(self, domain: str) -> tuple[str, ...]:
+        """Return how factory strings of a domain may begin; one that begins otherwise may be allowed all the same."""
+        allowed = self.domains.get(domain, self.general)
+        if type(allowed) is not FactoryAllowList:
+            return ()
+        tops = {prefix: prefix.partition(".")[0] for prefix in allowed.prefixes}
+        safe = [prefix for prefix, top in tops.items() if BLOCKED_MODULES.isdisjoint({top, top.lstrip("_")})]
+        return tuple(f"{prefix}{end}" for prefix in safe for end in ".:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,27 +114,58 @@ def candidates_of(
     """
     policy = policy or FactoryPolicy()
     shared = {"source": "remote", "manifest": dict(about or {})}
-    taken: dict[tuple[str, str, str, str], Candidate] = {}
+    listed = list(rows.read if isinstance(rows, Rows) else rows)
+    usual = _usual(listed, policy, revoked, digest_required=digest_required)
+    taken: dict[tuple[str, str, str], Candidate] = {}
     refused: list[Refusal] = []
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(listed, 1):
+        if type(row) is Row and usual(row) and (identity := (row.domain, row.key, row.provider)) not in taken:
+            taken[identity] = candidate_of_checked(row, CandidateSource.REMOTE_MANIFEST, origin, shared)
+            continue
+        stated = row.as_dict() if type(row) is Row else row
         try:
-            candidate = _candidate(row, origin, shared, f"entry {number}")
-            if candidate.identity in taken:
+            candidate = _candidate(stated, origin, shared, f"entry {number}")
+            if candidate.identity[:3] in taken:
                 raise InvalidCandidateError("provider", "is stated by an earlier entry too", str(candidate))
             _check_artifact(candidate, revoked, digest_required=digest_required)
             policy.check(candidate)
         except FactoryNotAllowedError as error:
-            refused.append(Refusal(number=number, name=_name(row), reason=error.message, is_policy=True))
+            refused.append(Refusal(number=number, name=_name(stated), reason=error.message, is_policy=True))
         except InvalidCandidateError as error:
-            refused.append(Refusal(number=number, name=_name(row), reason=error.message))
+            refused.append(Refusal(number=number, name=_name(stated), reason=error.message))
         else:
-            taken[candidate.identity] = candidate
+            taken[candidate.identity[:3]] = candidate
     return Entries(candidates=tuple(taken.values()), refused=tuple(refused))
 
 
+def _usual(
+    listed: Sequence[object], policy: FactoryPolicy, revoked: frozenset[str], *, digest_required: bool
+) -> Callable[[Row], bool]:
+    """Return a test that only rows pass of which nothing is left to be judged."""
+    named_well = are_named_well([row for row in listed if type(row) is Row])
+    beginnings: dict[str, tuple[str, ...]] = {}
+
+    def is_usual(row: Row) -> bool:
+        allowed = beginnings.get(row.domain)
+        if allowed is None:
+            allowed = beginnings[row.domain] = policy.beginnings(row.domain)
+        if not row.factory.startswith(allowed):
+            return False
+        if row.settings_model is not None and not row.settings_model.startswith(allowed):
+            return False
+        if row.sha256 is None:
+            if digest_required and row.uri is not None:
+                return False
+        elif row.sha256 in revoked or (digest_required and row.uri is not None and row.size is None):
+            return False
+        return named_well or are_named_well((row,))
+
+    return is_usual
+
+
 def _candidate(row: Any, origin: str, shared: Mapping[str, Any], where: str) -> Candidate:
-    if isinstance(row, dict) and type(stated := row.get("metadata")) is dict and not _RESERVED.isdisjoint(stated):
-        row = {**row, "metadata": {name: value for name, value in stated.items() if name not in _RESERVED}}
+    if isinstance(row, dict) and type(stated := row.get("metadata")) is dict and not RESERVED.isdisjoint(stated):
+        row = {**row, "metadata": {name: value for name, value in stated.items() if name not in RESERVED}}
     return candidate_from_row(row, source=CandidateSource.REMOTE_MANIFEST, origin=origin, where=where, metadata=shared)
 
 

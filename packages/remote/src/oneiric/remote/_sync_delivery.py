@@ -77,10 +77,23 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """What is registered now, and what it came from."""
+    """What is registered now, and what it came from.
+
+    Attributes:
+        delivery: The manifests; None when there are none.
+        candidates: Those of them that are registered.
+        is_complete: Whether no entry was refused: then the same manifests again bring the same candidates.
+    """
 
     delivery: Delivery | None = None
     candidates: tuple[Candidate, ...] = ()
+    is_complete: bool = False
+
+    @property
+    def revoked(self) -> frozenset[str]:
+        """SHA-256 of what the manifests say must not be used any more."""
+        manifests = () if self.delivery is None else self.delivery.manifests.values()
+        return frozenset().union(*(each.revoked for each in manifests))
 
     def last(self) -> Mapping[str, tuple[VerifiedManifest, bytes]]:
         """Return publisher → its manifest and the bytes of it."""
@@ -126,9 +139,11 @@ class Receiving:
             ManifestError: What came is not to be used.
         """
         trusted = self.trusted
-        is_pinned = trusted is not None and trusted.root.freshness is not None
-        if trusted is not None and is_pinned and await self._is_enveloped():
-            return await self._pinned(trusted)
+        has_roots = trusted is not None and trusted.root.freshness is not None
+        if trusted is not None and has_roots and await self._is_enveloped():
+            await self._roots(trusted)
+            if trusted.asks_what_is_current:
+                return await self._pinned(trusted)
         data = await self._manifest(None)
         self.on_step("verify")
         if not is_enveloped(data):
@@ -145,18 +160,24 @@ class Receiving:
         return not isinstance(self.place, LocalPlace) or is_enveloped(await self._manifest(None))
 
     async def _pinned(self, trusted: TrustedManifests) -> Delivery:
-        """Take the roots that follow, what is current, and the manifest that is pinned there."""
-        await self._roots(trusted)
+        """Take what is current, and the manifest that is pinned there."""
         freshness = await self._document("freshness.json")
         current = trusted.update_freshness(freshness)
         pin = current.manifest
         digest, held = self.held.get(OWN, ("", b""))
-        data = held if digest == pin.sha256 else await self._manifest(pin.sha256, pin.length)
+        try:
+            data = held if digest == pin.sha256 else await self._manifest(pin.sha256, pin.length)
+        except DigestError as error:
+            raise DigestError(
+                f"{error.message}: it is not the manifest that freshness.json says is current",
+                "publish freshness.json once manifest.json is there; or another mirror",
+            ) from error
         self.on_step("verify")
         manifest = await asyncio.to_thread(trusted.update_manifest, data)
         return await self._publishers(trusted, manifest, data)
 
     async def _roots(self, trusted: TrustedManifests) -> None:
+        self.on_step("fetch")
         for _ in range(_MOST_ROOTS):
             data = await self.place.next_root(trusted.root.version + 1)
             if data is None:
@@ -194,11 +215,13 @@ class Receiving:
         """Take the manifests of delegated publishers; what is wrong with one is no matter of the others."""
         body = own.body
         delegations = (*trusted.root.delegations, *(() if body is None else body.delegations))
-        current = trusted.freshness
-        held, problems = {OWN: data}, []
+        current = trusted.freshness if trusted.asks_what_is_current else None
+        held, problems = {OWN: data}, list(trusted.problems)
         for publisher in dict.fromkeys(each.publisher for each in delegations):
             if current is not None and publisher not in current.publishers:
                 continue
+            if isinstance(self.place, LocalPlace) and not (current or self.place.holds(_published_as(publisher))):
+                continue  # nobody says that it has published anything, and nothing of it was shipped
             before = self.held.get(publisher)
             try:
                 pin = None if current is None else current.publishers[publisher]
@@ -221,7 +244,11 @@ class Receiving:
         known, held = self.held.get(publisher, ("", b""))
         if digest == known:
             return held
-        return await self.place.document(f"publisher/{publisher}.json", MAX_MANIFEST_BYTES, digest=digest)
+        return await self.place.document(_published_as(publisher), MAX_MANIFEST_BYTES, digest=digest)
+
+
+def _published_as(publisher: str) -> str:
+    return f"publisher/{publisher}.json"
 
 
 def restored(trusted: TrustedManifests, stored: Callable[[Accepted], bytes | None]) -> Delivery:

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from typing import Final
 from weakref import WeakSet
 
-from oneiric.core.lifecycle import LifecycleManager
+from oneiric.core.lifecycle import LifecycleManager, LifecycleStatus
 from oneiric.core.resolution import Candidate
 from oneiric.remote._artifact_import import unmount
+from oneiric.remote._sync_values import RevokedInUse
 
 __all__ = ["Mounts"]
 
@@ -46,16 +47,35 @@ class Mounts:
                 del _owners[digest]
                 unmount(digest)
 
+    def revoked(self, digests: frozenset[str]) -> tuple[RevokedInUse, ...]:
+        """Return what serves on although its artifact is among *digests*: nothing that may be used replaces it."""
+        return tuple(
+            RevokedInUse(
+                domain=status.domain,
+                key=status.key,
+                tenant=status.tenant,
+                provider=status.current_provider,
+                sha256=digest,
+            )
+            for digest in sorted(digests & self._users.keys())
+            for status in self._statuses()
+            if status.current_provider is not None and _is_made_of(status, self._users[digest])
+        )
+
     def _serves(self, users: set[tuple[str, str, str]]) -> bool:
-        if self._lifecycle is None:
-            return False
         keys = {(domain, key) for domain, key, _ in users}
-        for status in self._lifecycle.all_statuses():
-            if (status.domain, status.key) in keys and (
-                status.draining or (status.withdrawn and (status.domain, status.key, status.current_provider) in users)
-            ):
-                return True
-        return False
+        return any(
+            (status.domain, status.key) in keys and (status.draining or _is_made_of(status, users))
+            for status in self._statuses()
+        )
+
+    def _statuses(self) -> tuple[LifecycleStatus, ...]:
+        return () if self._lifecycle is None else self._lifecycle.all_statuses()
+
+
+def _is_made_of(status: LifecycleStatus, users: set[tuple[str, str, str]]) -> bool:
+    """Tell whether what serves is no longer on offer, and was made of the artifact that has these users."""
+    return status.withdrawn and (status.domain, status.key, status.current_provider) in users
 
 
 def _artifact(candidate: Candidate) -> str | None:

@@ -10,17 +10,23 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from oneiric.core.errors import FetchError, FetchRefusedError, FetchStatusError
-from oneiric.remote._fetch_values import Fetched, NotModified
+from oneiric.remote._fetch_files import local_path
+from oneiric.remote._fetch_values import Fetched, NotModified, Progress
+from oneiric.remote._manifest_body import MAX_MANIFEST_BYTES
 
-__all__ = ["Fetcher", "LocalPlace", "NetworkPlace", "Place", "is_network", "place_at"]
+__all__ = ["Downloading", "Fetcher", "LocalPlace", "NetworkPlace", "Place", "is_network", "place_at"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_MOST_NAME: Final = 80
 _MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
 #: What servers answer where there is no such thing; some object stores say 403.
 _ABSENT: Final = frozenset({403, 404, 410})
+
+#: Told the name of what is downloaded, the bytes of it that have arrived, and how many were signed for.
+type Downloading = Callable[[str, int, int], object]
 
 
 class Fetcher(Protocol):
@@ -34,6 +40,7 @@ class Fetcher(Protocol):
         max_bytes: int | None = None,
         sha256: str | None = None,
         etag: str | None = None,
+        progress: Progress | None = None,
     ) -> Fetched | NotModified:
         """Return what was fetched, or that it did not change.
 
@@ -51,7 +58,16 @@ class Place(Protocol):
         """What reports call it."""
 
     async def manifest(self, max_bytes: int, *, digest: str | None = None, known: bool = False) -> bytes | None:
-        """Return the manifest; None when it is still the one that was read last, and *known* says that it is held."""
+        """Return the manifest; None when it is still the one that was read last, and *known* says that it is held.
+
+        Args:
+            max_bytes: The most it may have; with a *digest*, what it must have.
+            digest: Which one is asked for; by default whichever there is.
+            known: Whether the last one is held.
+
+        Raises:
+            DigestError: What came is not what was asked for.
+        """
 
     async def document(self, name: str, max_bytes: int = _MAX_DOCUMENT_BYTES, *, digest: str | None = None) -> bytes:
         """Return a document beside the manifest."""
@@ -68,17 +84,22 @@ def is_network(url: str) -> bool:
     return bool(_SCHEME.match(url)) and not url.lower().startswith("file://")
 
 
-def place_at(url: str, fetcher: Fetcher | None) -> "Place":
+def place_at(url: str, fetcher: Fetcher | None, on_download: Downloading | None = None) -> "Place":
     """Return the place of a manifest.
 
+    Args:
+        url: Of the manifest, or its path.
+        fetcher: Gets what is on the network; None reads local files only.
+        on_download: Told how downloads go on whose length was signed for.
+
     Raises:
-        FetchRefusedError: It is on the network, and there is no fetcher.
+        FetchRefusedError: It is on the network, and there is no fetcher; or it is malformed.
     """
     if not is_network(url):
-        return LocalPlace(url, fetcher)
+        return LocalPlace(url, fetcher, on_download)
     if fetcher is None:
         raise FetchRefusedError(f"{_shown(url)} is refused: only local files are read here", "a manifest in a file")
-    return NetworkPlace(url, fetcher)
+    return NetworkPlace(url, fetcher, on_download)
 
 
 class NetworkPlace:
@@ -87,18 +108,24 @@ class NetworkPlace:
     Args:
         url: Of the manifest.
         fetcher: Gets them.
+        on_download: Told how downloads go on whose length was signed for.
     """
 
-    def __init__(self, url: str, fetcher: Fetcher) -> None:
+    def __init__(self, url: str, fetcher: Fetcher, on_download: Downloading | None = None) -> None:
         self.source = _shown(url)
         self._url = url
         self._fetcher = fetcher
+        self._on_download = on_download
         self._etag: str | None = None
 
     async def manifest(self, max_bytes: int, *, digest: str | None = None, known: bool = False) -> bytes | None:
         """Return the manifest; None when the server says that it is the one that was read last."""
         etag = self._etag if known and digest is None else None
-        answer = await self._fetcher.fetch(self._url, max_bytes=max_bytes, sha256=digest, etag=etag)
+        if digest is None:
+            answer = await self._fetcher.fetch(self._url, max_bytes=max_bytes, etag=etag)
+        else:
+            progress = _progress(self._on_download, self._url, max_bytes)
+            answer = await self._fetcher.fetch(self._url, expected_bytes=max_bytes, sha256=digest, progress=progress)
         if isinstance(answer, NotModified):
             return None
         self._etag = answer.etag
@@ -119,7 +146,11 @@ class NetworkPlace:
 
     async def artifact(self, uri: str, *, sha256: str, size: int) -> bytes:
         """Return an artifact; a relative URI lies beside the manifest."""
-        return _content(await self._fetcher.fetch(urljoin(self._url, uri), expected_bytes=size, sha256=sha256))
+        try:
+            url = urljoin(self._url, uri)
+        except ValueError as error:
+            raise FetchRefusedError(f"artifact {uri!r:.200} is refused: it is malformed: {error}") from error
+        return await _artifact(self._fetcher, url, sha256, size, self._on_download)
 
 
 class LocalPlace:
@@ -127,37 +158,64 @@ class LocalPlace:
 
     Args:
         url: The manifest's path, or its ``file://`` URL.
-        fetcher: Gets the artifacts that lie elsewhere; None refuses them.
+        fetcher: Gets the artifacts that lie elsewhere; without it they are looked for in ``sha256/`` by their digest.
+        on_download: Told how their downloads go on.
     """
 
-    def __init__(self, url: str, fetcher: Fetcher | None = None) -> None:
-        self._path = Path(unquote(urlsplit(url).path) if url.lower().startswith("file://") else url)
+    def __init__(self, url: str, fetcher: Fetcher | None = None, on_download: Downloading | None = None) -> None:
+        self._path = local_path(url) or Path(url)
         self.source = str(self._path)
         self._fetcher = fetcher
+        self._on_download = on_download
 
     async def manifest(self, max_bytes: int, *, digest: str | None = None, known: bool = False) -> bytes | None:  # noqa: ARG002 - the port
-        """Return the manifest."""
-        return await _off_loop(lambda: _read(self._path, max_bytes))
+        """Return the manifest; one of another length than is current is read to be told from that by its digest."""
+        return await _off_loop(lambda: _read(self._path, max_bytes if digest is None else MAX_MANIFEST_BYTES))
 
     async def document(self, name: str, max_bytes: int = _MAX_DOCUMENT_BYTES, *, digest: str | None = None) -> bytes:  # noqa: ARG002 - the port
         """Return a document beside the manifest."""
         return await _off_loop(lambda: _read(self._path.parent / name, max_bytes))
 
+    def holds(self, name: str) -> bool:
+        """Tell whether there is a document of that name beside the manifest."""
+        return (self._path.parent / name).exists()
+
     async def next_root(self, version: int) -> bytes | None:
         """Return the root of this version; None when there is none."""
-        path = self._path.parent / f"root/{version}.json"
-        return await self.document(f"root/{version}.json") if path.exists() else None
+        name = f"root/{version}.json"
+        return await self.document(name) if self.holds(name) else None
 
     async def artifact(self, uri: str, *, sha256: str, size: int) -> bytes:
-        """Return an artifact: a relative path lies below the manifest's directory, anything else is fetched."""
+        """Return an artifact: a relative path lies below the manifest's directory, anything else is fetched.
+
+        Where nothing is fetched, it may lie below that directory under its digest: one signed manifest serves those who
+        fetch its artifacts, and those who were shipped with them.
+        """
         path = Path(uri)
         if not _SCHEME.match(uri) and not path.is_absolute():
             if ".." in path.parts:
                 raise FetchRefusedError(f"artifact {uri!r:.200} is refused: it leaves the manifest's directory")
             return await _off_loop(lambda: _read(self._path.parent / path, size))
         if self._fetcher is None:
-            raise FetchRefusedError(f"artifact {uri!r:.200} is refused: only files beside the manifest are read here")
-        return _content(await self._fetcher.fetch(uri, expected_bytes=size, sha256=sha256))
+            by_digest = self._path.parent / "sha256" / sha256
+            if not by_digest.exists():
+                what = f"artifact {uri!r:.200} is refused: only files beside the manifest are read here"
+                raise FetchRefusedError(what, f"the same file as {by_digest}")
+            return await _off_loop(lambda: _read(by_digest, size))
+        return await _artifact(self._fetcher, uri, sha256, size, self._on_download)
+
+
+async def _artifact(fetcher: Fetcher, url: str, sha256: str, size: int, on_download: Downloading | None) -> bytes:
+    progress = _progress(on_download, url, size)
+    return _content(await fetcher.fetch(url, expected_bytes=size, sha256=sha256, progress=progress))
+
+
+def _progress(on_download: Downloading | None, url: str, signed_bytes: int) -> Progress | None:
+    """Return what tells *on_download* of one fetch, under the last part of its URL: queries may be secrets."""
+    if on_download is None:
+        return None
+    name = re.split("[?#]", url, maxsplit=1)[0].rpartition("/")[2][:_MOST_NAME]
+    return lambda received_bytes, _stated: on_download(name, received_bytes, signed_bytes)
 
 
 def _content(answer: Fetched | NotModified) -> bytes:
@@ -175,18 +233,29 @@ def _read(path: Path, most_bytes: int) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
                 raise FetchRefusedError(f"{str(path)!r} is refused: it is not a regular file")
-            data = file.read(most_bytes + 1)
+            # A signed size may be any number: no more is made room for than there is.
+            data = file.read(min(most_bytes, found.st_size) + 1)
     except OSError as error:
         raise FetchError(f"{str(path)!r} cannot be read: {error.strerror or error}", "the path") from error
-    if len(data) > most_bytes:
-        raise FetchRefusedError(f"{str(path)!r} is refused: it is longer than {most_bytes} bytes")
+    except ValueError as error:  # a NUL
+        raise FetchRefusedError(f"{str(path)!r} is refused: it is no path: {error}") from error
+    if len(data) > min(most_bytes, found.st_size):
+        raise FetchRefusedError(f"{str(path)!r} is refused: it is longer than {most_bytes} bytes, or still grows")
     return data
 
 
 def _shown(url: str) -> str:
-    """Return a URL without user, password and query: those may be secrets."""
-    parts = urlsplit(url)
+    """Return a URL without user, password and query: those may be secrets.
+
+    Raises:
+        FetchRefusedError: It is malformed.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise FetchRefusedError(f"the manifest's URL is malformed: {error}", "remote.manifest_url") from error
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}"[:300]

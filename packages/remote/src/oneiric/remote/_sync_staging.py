@@ -1,15 +1,18 @@
 """Staging: entries become candidates, their artifacts are verified, and nothing is registered or imported yet."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
-from oneiric.core.errors import FetchError, ManifestError, OneiricError
+from oneiric.core.errors import FetchError, FetchTimeoutError, OneiricError, UnsafePathError
 from oneiric.core.resolution import Candidate
+from oneiric.remote._installed import InstalledModules
 from oneiric.remote._sync_delivery import OWN, Delivery
 from oneiric.remote._sync_places import Place
 from oneiric.remote._sync_values import Verdict
-from oneiric.remote.artifacts import Artifact, ArtifactLimits, ArtifactStore, check_installed, open_artifact, stage
+from oneiric.remote.artifacts import Artifact, ArtifactLimits, ArtifactStore, open_artifact, stage
 from oneiric.remote.manifest import FactoryPolicy
 from oneiric.remote.trust import VerifiedManifest
 
@@ -57,9 +60,16 @@ class Stager:
     """
 
     def __init__(
-        self, store: ArtifactStore, policy: FactoryPolicy, limits: ArtifactLimits, *, installed_only: bool
+        self,
+        store: ArtifactStore,
+        policy: FactoryPolicy,
+        limits: ArtifactLimits,
+        *,
+        installed_only: bool,
+        keeps: bool = True,
     ) -> None:
         self._store = store
+        self._keeps = keeps
         self._policy = policy
         self._limits = limits
         self._installed_only = installed_only
@@ -89,7 +99,8 @@ class Stager:
         candidates: dict[str, tuple[Candidate, ...]] = {}
         for publisher, manifest in delivery.manifests.items():
             try:
-                candidates[publisher] = await self._publisher(publisher, manifest, work)
+                async with self._in_time(publisher):
+                    candidates[publisher] = await self._publisher(publisher, manifest, work)
             except OneiricError as error:
                 if publisher == OWN:
                     raise
@@ -97,8 +108,21 @@ class Stager:
                 delivery = delivery.without(publisher, f"publisher {publisher!r}: {error.message}", last, held)
                 if last is not None and last is not manifest:
                     stored = _Work(None, refused=work.refused, opened=work.opened)
-                    candidates[publisher] = await self._publisher(publisher, last, stored)
+                    try:
+                        candidates[publisher] = await self._publisher(publisher, last, stored)
+                    except OneiricError as lost:
+                        delivery = delivery.without(publisher, f"publisher {publisher!r}: {lost.message}", None, None)
         return delivery, Staging(candidates=candidates, refused=tuple(work.refused), digest_checks=work.digest_checks)
+
+    @asynccontextmanager
+    async def _in_time(self, publisher: str) -> AsyncIterator[None]:
+        """Bound what a delegated publisher may take; what is the product's own, each fetch bounds."""
+        seconds = None if publisher == OWN else self._limits.publisher_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise FetchTimeoutError(f"its artifacts did not arrive within {seconds:g} s", "smaller or fewer") from error
 
     async def _publisher(self, publisher: str, manifest: VerifiedManifest, work: _Work) -> tuple[Candidate, ...]:
         entries = await asyncio.to_thread(manifest.candidates, self._policy)
@@ -106,27 +130,37 @@ class Stager:
             Verdict(name=each.name, outcome="refused", reason=each.reason, publisher=publisher)
             for each in entries.refused
         ]
-        ready: list[tuple[Candidate, Artifact | None]] = []
+        self._check_amount(sum(_sizes(entries.candidates).values()))
+        verifies_installed = self._installed_only and manifest.signature != "unsigned"
+        opened: dict[Candidate, Artifact | None] = {}
+        held, count = set[str](), 0
         for candidate in entries.candidates:
-            try:
-                ready.append((candidate, await self._artifact_of(candidate, manifest, work)))
-            except _NotInstalledError as error:
-                verdict = Verdict(name=str(candidate), outcome="refused", reason=str(error), publisher=publisher)
-                work.refused.append(verdict)
+            artifact = opened[candidate] = await self._artifact_of(candidate, work)
+            if artifact is not None and artifact.sha256 not in held:
+                held.add(artifact.sha256)
+                count += artifact.unpacked_bytes
+                self._check_amount(count)
+        absent = await asyncio.to_thread(_not_installed, opened) if verifies_installed else {}
+        work.refused += [
+            Verdict(name=str(candidate), outcome="refused", reason=reason, publisher=publisher)
+            for candidate, reason in absent.items()
+        ]
         # Only now that all of them are there is any of them made importable.
         return tuple(
             candidate if artifact is None else stage(candidate, artifact, self._store.path(artifact.sha256))
-            for candidate, artifact in ready
+            for candidate, artifact in opened.items()
+            if candidate not in absent
         )
 
-    async def _artifact_of(self, candidate: Candidate, manifest: VerifiedManifest, work: _Work) -> Artifact | None:
-        uri = candidate.metadata.get("remote_uri")
-        sha256, size = candidate.metadata.get("sha256"), candidate.metadata.get("size")
-        # Earlier formats named artifacts without their size; those were stored and never imported.
-        if uri is None or sha256 is None or size is None:
-            if self._installed_only and manifest.signature != "unsigned":
-                await asyncio.to_thread(_check_installed, candidate)
+    def _check_amount(self, count: int) -> None:
+        most = self._limits.manifest_bytes
+        if count > most:
+            raise UnsafePathError(f"its artifacts are {count} bytes together, and {most} is the most of one manifest")
+
+    async def _artifact_of(self, candidate: Candidate, work: _Work) -> Artifact | None:
+        if not _has_artifact(candidate):
             return None
+        uri, sha256, size = (candidate.metadata[name] for name in _ARTIFACT)
         module = str(candidate.factory).partition(":")[0]
         what = (str(sha256).lower(), module if str(uri).lower().endswith(".py") else "")
         artifact = work.opened.get(what)
@@ -145,20 +179,38 @@ class Stager:
         artifact = await asyncio.to_thread(
             open_artifact, data, sha256=sha256, size=size, uri=uri, module=module, limits=self._limits
         )
-        if not is_stored:
+        if self._keeps and not is_stored:
             await asyncio.to_thread(self._store.put, data, sha256=sha256, size=size)
         return artifact
 
 
-class _NotInstalledError(Exception):
-    """An entry without artifact names code that no installed distribution stands for."""
+_ARTIFACT: Final = ("remote_uri", "sha256", "size")
 
 
-def _check_installed(candidate: Candidate) -> None:
-    for text in (candidate.factory, candidate.settings_model):
-        if text is None:
-            continue
+def _sizes(candidates: Iterable[Candidate]) -> dict[object, int]:
+    """Return artifact → its size, as the entries state them."""
+    stated = ((each.metadata.get("sha256"), each.metadata.get("size")) for each in candidates)
+    return {digest: size for digest, size in stated if digest is not None and isinstance(size, int)}
+
+
+def _has_artifact(candidate: Candidate) -> bool:
+    # Earlier formats named artifacts without their size; those were stored and never imported.
+    return all(candidate.metadata.get(name) is not None for name in _ARTIFACT)
+
+
+def _not_installed(opened: Mapping[Candidate, Artifact | None]) -> dict[Candidate, str]:
+    """Return why candidates are refused: what they name is in no artifact, and no installed distribution stands for it.
+
+    An artifact must hold the factory itself (`stage` sees to that); the model of its settings may be installed.
+    """
+    installed, found = InstalledModules(), {}
+    for candidate, artifact in opened.items():
+        named = (candidate.settings_model,) if artifact is not None else (candidate.factory, candidate.settings_model)
+        modules = [str(text).partition(":")[0] for text in named if text is not None]
         try:
-            check_installed(str(text).partition(":")[0])
-        except (ManifestError, OneiricError) as error:
-            raise _NotInstalledError(error.message) from error
+            for module in modules:
+                if artifact is None or not artifact.holds(module):
+                    installed.check(module)
+        except OneiricError as error:
+            found[candidate] = error.message
+    return found

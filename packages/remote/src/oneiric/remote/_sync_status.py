@@ -1,11 +1,13 @@
 """``remote_status.json``: how remote delivery stands, for readers outside the process."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 
+from oneiric.core.errors import SchemaError
 from oneiric.remote._sync_delivery import Delivery
-from oneiric.remote._sync_values import SyncFailed, SyncReport
+from oneiric.remote._sync_values import RevokedInUse, SyncFailed, SyncReport, Verdict
 from oneiric.remote._timestamps import format_time, parse_time
 from oneiric.remote.trust import TrustedManifests
 
@@ -14,8 +16,16 @@ __all__ = ["STATUS_FILE", "RemoteStatus"]
 STATUS_FILE: Final = "remote_status.json"
 _SCHEMA: Final = 1
 _LONGEST: Final = 500
+#: How many entries that were left out are named; ``last_skipped`` counts them all.
+_MOST_SKIPPED: Final = 100
 #: What is carried over from the file of the process before.
-_CARRIED: Final = ("last_success_at", "last_failure_at", "consecutive_failures", "last_error", "last_refusal")
+_CARRIED: Final = {
+    "last_success_at": str,
+    "last_failure_at": str,
+    "consecutive_failures": int,
+    "last_error": str,
+    "last_refusal": dict,
+}
 
 
 class RemoteStatus:
@@ -43,19 +53,18 @@ class RemoteStatus:
             "last_refusal": None,
         }
         if isinstance(before, Mapping):
-            self._facts |= {name: before[name] for name in _CARRIED if name in before}
-            if type(self._facts["consecutive_failures"]) is not int:
-                self._facts["consecutive_failures"] = 0
+            self._facts |= {name: before[name] for name, kind in _CARRIED.items() if type(before.get(name)) is kind}
         self._in_force: dict[str, Any] | None = None
         self._trust: dict[str, Any] = {"root_version": None, "root_expires": None, "freshness_version": None}
         self._trust |= {"freshness_expires": None}
         self._problems: tuple[str, ...] = ()
+        self._skipped: tuple[Verdict, ...] = ()
         if isinstance(before, Mapping):
             # What this process has not looked at yet is as it was, and not applied here.
-            if isinstance(about := before.get("manifest"), Mapping):
+            if isinstance(about := before.get("manifest"), Mapping) and _is_time(about.get("expires")):
                 self._in_force = {**about, "applied": False}
             if isinstance(trust := before.get("trust"), Mapping):
-                self._trust |= {name: trust.get(name) for name in self._trust}
+                self._trust |= {name: trust.get(name) for name in self._trust if _is_stated(name, trust.get(name))}
 
     @property
     def consecutive_failures(self) -> int:
@@ -87,6 +96,8 @@ class RemoteStatus:
     def succeeded(self, report: SyncReport, at: float) -> None:
         """Note a sync that was accepted."""
         self._problems = report.plan.problems
+        refused = (each for each in report.plan.verdicts if each.outcome == "refused")
+        self._skipped = tuple(islice(refused, _MOST_SKIPPED))
         if report.outcome != "restored":
             self._facts |= {"last_success_at": _iso(at), "consecutive_failures": 0, "last_error": None}
         self._facts |= {
@@ -122,8 +133,8 @@ class RemoteStatus:
         }
         return [f"{name} expired at {at}" for name, at in expiries.items() if at is not None and parse_time(at) <= now]
 
-    def as_dict(self, now: float) -> dict[str, Any]:
-        """Return the document as it is at *now*, in seconds since the epoch."""
+    def as_dict(self, now: float, revoked: Iterable[RevokedInUse] = ()) -> dict[str, Any]:
+        """Return the document as it is at *now*, in seconds since the epoch, while *revoked* serves."""
         stale, took = self.stale_reasons(now), self._facts["last_duration_ms"]
         return {
             "schema": _SCHEMA,
@@ -135,8 +146,27 @@ class RemoteStatus:
             "trust": dict(self._trust),
             "stale": bool(stale),
             "stale_reasons": stale,
+            "revoked": [each.as_dict() for each in revoked],
             "problems": list(self._problems),
+            "skipped": [
+                {"name": each.name, "publisher": each.publisher, "reason": (each.reason or "")[:_LONGEST]}
+                for each in self._skipped
+            ],
         }
+
+
+def _is_stated(name: str, value: object) -> bool:
+    """Tell whether a file of a process before says something that can be of what is trusted: a version or a time."""
+    return _is_time(value) if name.endswith("_expires") else value is None or type(value) is int
+
+
+def _is_time(value: object) -> bool:
+    if value is None:
+        return True
+    try:
+        return isinstance(value, str) and parse_time(value) > 0
+    except SchemaError:
+        return False
 
 
 def _iso(seconds: float) -> str:

@@ -7,6 +7,7 @@ directory is a copy to save a download, stored before the commit and verified ag
 import contextlib
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -38,9 +39,22 @@ class RemoteStore:
         self.artifacts = ArtifactStore(self._directory / _DIRECTORY / "artifacts")
         self.manifests = ArtifactStore(self._directory / _DIRECTORY / "manifests")
 
+    def stamp(self) -> tuple[int, int, int] | None:
+        """Return what tells one state file from the next, None where there is none."""
+        try:
+            found = self.state_path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
     def load(self) -> TrustedState:
-        """Read the trusted state; one that is not there is empty, one that is broken says so."""
-        return TrustedState.load(self.state_path)
+        """Read the trusted state; one that was never there is empty, one that is lost or another's says so."""
+        if (problem := _in_foreign_hands(self.state_path)) is not None:
+            return TrustedState(problem=problem)
+        state = TrustedState.load(self.state_path)
+        if state == TrustedState() and self.manifests.holds_any() and not self.state_path.exists():
+            return TrustedState(problem=f"the trusted state is gone: {self.state_path} is not there, and manifests are")
+        return state
 
     def put_manifests(self, held: Iterable[bytes]) -> None:
         """Store envelopes, so that they are on the disk before they are committed to.
@@ -67,14 +81,39 @@ class RemoteStore:
             raise StoreError(f"{self.state_path} cannot be written: {error}", "space and permissions there") from error
 
     def keep(self, manifests: Iterable[str], artifacts: Iterable[str]) -> None:
-        """Remove all but these; what cannot be removed waits for the next time."""
+        """Remove all but these, and what a killed process left of a write; what cannot be removed waits.
+
+        Whoever calls it holds the directory: nobody else writes.
+        """
         with contextlib.suppress(OSError):
-            self.manifests.keep(frozenset(manifests))
-            self.artifacts.keep(frozenset(artifacts))
+            for path in self._directory.glob(f".{STATE_FILE}.*"):
+                path.unlink()
+            self.manifests.keep(frozenset(manifests), is_alone=True)
+            self.artifacts.keep(frozenset(artifacts), is_alone=True)
+
+
+def _in_foreign_hands(path: Path) -> str | None:
+    """Return why a file is not to be believed: somebody else could have written it."""
+    try:
+        file, directory = path.lstat(), path.parent.stat()
+    except OSError:
+        return None  # there is none, or reading it says why not
+    if stat.S_ISLNK(file.st_mode):
+        return None  # it is not followed
+    if file.st_uid not in {os.geteuid(), 0}:
+        return f"the trusted state is not believed: {path} belongs to another user ({file.st_uid})"
+    open_to_all = directory.st_mode & stat.S_IWOTH and not directory.st_mode & stat.S_ISVTX
+    if file.st_mode & stat.S_IWOTH or open_to_all:
+        return f"the trusted state is not believed: everybody may write {path if not open_to_all else path.parent}"
+    return None
 
 
 class TrustMemory:
     """What is trusted from one sync to the next, and what of it is on the disk.
+
+    Of packed manifests nothing is kept: each start finds its own, and what was fetched before is left as it is.
+
+    Whoever writes it holds the directory's lock: another process may have moved on meanwhile.
 
     Args:
         store: Where it is kept.
@@ -88,6 +127,8 @@ class TrustMemory:
         self._client = client
         self._saved = TrustedState()
         self._trusted: TrustedManifests | None = None
+        self._stamp: tuple[int, int, int] | None = None
+        self._is_tidy = False
 
     @property
     def committed(self) -> Mapping[str, Accepted]:
@@ -97,16 +138,22 @@ class TrustMemory:
     def open(self, now: float) -> TrustedManifests | None:
         """Return what is trusted at *now*, to be moved by one sync; None when nobody is.
 
-        The first time it is read from the disk, and verified anew.
+        It is read from the disk, and verified anew, the first time and where another process has written it since.
 
         Raises:
             SchemaError: The root is another product's.
         """
         if self._root is None:
             return None
-        if self._trusted is None:
-            self._saved = self._store.load()
-            self._trusted = TrustedManifests(self._root, self._client, state=self._saved, now=now)
+        if self._client.is_packed:
+            self._trusted = self._trusted or TrustedManifests(self._root, self._client, now=now)
+            return self._trusted.at(now)
+        stamp = self._store.stamp()
+        if self._trusted is None or stamp != self._stamp:
+            saved, self._stamp = self._store.load(), stamp
+            found = TrustedManifests(self._root, self._client, state=saved, now=now)
+            if self._trusted is None or _position(found) >= _position(self._trusted):
+                self._saved, self._trusted = saved, found
         return self._trusted.at(now)
 
     def commit(
@@ -123,11 +170,16 @@ class TrustMemory:
             for known in (after.manifests.get(publisher), self.committed.get(publisher)):
                 if known is not None and known.sha256 == manifest.digest:
                     accepted[publisher] = known
-        is_new = accepted != self.committed
+        is_new = accepted != self.committed and not self._client.is_packed
         if is_new:
             self._store.put_manifests(held)
         self._save(trusted, TrustedState(roots=after.roots, freshness=after.freshness, manifests=accepted))
-        if is_new:
+        for each in (trusted, self._trusted):
+            if each is not None:
+                each.problems = ()  # what was lost is replaced
+        if is_new or not (self._is_tidy or self._client.is_packed):
+            # The first time in any case: the process before may have been killed before it came to this.
+            self._is_tidy = True
             self._store.keep([each.sha256 for each in accepted.values()], _artifacts(manifests.values()))
 
     def remember(self, trusted: TrustedManifests) -> None:
@@ -140,17 +192,28 @@ class TrustMemory:
         self._save(trusted, TrustedState(roots=after.roots, freshness=after.freshness, manifests=self.committed))
 
     def _save(self, trusted: TrustedManifests, state: TrustedState) -> None:
-        if (state.roots, state.freshness, state.manifests) != (
-            self._saved.roots,
-            self._saved.freshness,
-            self._saved.manifests,
-        ):
+        before = (self._saved.roots, self._saved.freshness, self._saved.manifests)
+        if (state.roots, state.freshness, state.manifests) != before and not self._client.is_packed:
             self._store.commit(state)
+            self._stamp = self._store.stamp()
         if trusted.state.manifests != state.manifests:
             # What was accepted and is not in force must not stand in the way of what is.
             assert self._root is not None  # noqa: S101 - somebody is trusted
+            lost = trusted.problems
             trusted = TrustedManifests(self._root, self._client, state=state, now=trusted.now)
+            trusted.problems = lost  # still to be told
         self._saved, self._trusted = state, trusted
+
+
+def _position(trusted: TrustedManifests) -> tuple[int, int, int]:
+    """Return how far trust has come: a root may begin the others anew."""
+    own = trusted.state.manifests.get("")
+    freshness = trusted.freshness
+    return (
+        trusted.root.version,
+        0 if freshness is None else freshness.version,
+        0 if own is None else own.version,
+    )
 
 
 def _artifacts(manifests: Iterable[VerifiedManifest]) -> set[str]:

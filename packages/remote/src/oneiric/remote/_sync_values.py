@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Outcome", "PlannedSwap", "RemotePlan", "SyncFailed", "SyncReport", "Verdict"]
+__all__ = ["Outcome", "PlannedSwap", "RemotePlan", "RevokedInUse", "SyncFailed", "SyncReport", "Verdict"]
 
 type Outcome = Literal["added", "changed", "unchanged", "withdrawn", "refused"]
 
@@ -157,3 +157,33 @@ class SyncFailed:
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokedInUse:
+    """What serves on although its artifact was revoked: nothing that may be used can replace it.
+
+    Attributes:
+        domain: The domain.
+        key: The key.
+        tenant: Whose slot; None for the base.
+        provider: What serves.
+        sha256: Of its artifact.
+    """
+
+    domain: str
+    key: str
+    tenant: str | None
+    provider: str
+    sha256: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data, with the sentence about it as ``reason``."""
+        return {**{name: getattr(self, name) for name in self.__slots__}, "reason": str(self)}
+
+    def __str__(self) -> str:
+        whose = "" if self.tenant is None else f" (tenant {self.tenant})"
+        return (
+            f"{self.domain}:{self.key}{whose} is served by {self.provider}, whose artifact {self.sha256} was revoked: "
+            f"nothing else can serve the key, so it serves on until it is replaced or retired"
+        )

@@ -38,6 +38,9 @@ class ClientPolicy:
         audience: Who it is; a manifest that names an audience must name it.
         skew_seconds: How far in the future a document may have been signed: clocks differ.
         max_bytes: The longest manifest.
+        is_packed: Whether the manifest was shipped with the application, in an image for example. Then whoever ships
+            that says which one is current: no freshness document is asked for, and nothing is remembered from one
+            start to the next. All else is as ever.
     """
 
     product: str | None = None
@@ -45,6 +48,7 @@ class ClientPolicy:
     audience: str | None = None
     skew_seconds: float = 300.0
     max_bytes: int = MAX_MANIFEST_BYTES
+    is_packed: bool = False
 
 
 def opened(

@@ -48,8 +48,10 @@ class ManifestReader:
         last = self._last.get(publisher)
         return last.digest if last is not None and last.data == data else hashlib.sha256(data).hexdigest()
 
-    def read(self, data: bytes, publisher: str, keys: KeySet, what: str) -> tuple[Reading, tuple[PublicKey, ...]]:
-        """Return what the bytes say, and which of the keys signed it.
+    def read(
+        self, data: bytes, digest: str, publisher: str, keys: KeySet, what: str
+    ) -> tuple[Reading, tuple[PublicKey, ...]]:
+        """Return what the bytes of a digest say, and which of the keys signed it.
 
         Raises:
             SignatureError: Too few of the keys signed.
@@ -60,6 +62,6 @@ class ManifestReader:
             return last, last.envelope.require(keys.keys, keys.threshold, what)
         envelope, signers = opened(data, MANIFEST_TYPE, keys, what, self._max_bytes)
         body = parse_manifest(envelope.payload, what)
-        reading = Reading(data=data, digest=hashlib.sha256(data).hexdigest(), envelope=envelope, body=body)
+        reading = Reading(data=data, digest=digest, envelope=envelope, body=body)
         self._last[publisher] = reading
         return reading, signers

@@ -79,6 +79,11 @@ class TrustedManifests:
         return self._root
 
     @property
+    def asks_what_is_current(self) -> bool:
+        """Whether a freshness document must say which manifest is current."""
+        return self._root.freshness is not None and not self._policy.is_packed
+
+    @property
     def freshness(self) -> FreshnessBody | None:
         """The last freshness document, expired or not; None when there is none."""
         return None if self._freshness is None else self._freshness[1]
@@ -236,7 +241,7 @@ class TrustedManifests:
             ManifestError: As `update_manifest`.
         """
         require_current(self._root, self.now)
-        delegation, revoked = self._delegated(publisher, hashlib.sha256(data).hexdigest())
+        delegation, revoked = self._delegated(publisher, self._reader.digest(data, publisher))
         manifest = self._take(data, publisher, KeySet.of(delegation), revoked)
         refuse_out_of_scope(manifest, delegation)
         refuse_taken(manifest, {name: each for name, each in self._manifests.items() if name != publisher})
@@ -259,15 +264,15 @@ class TrustedManifests:
             SignatureError: The keys that signed it no longer count.
             SchemaError: Nobody delegates to the publisher any more, or the client is another one now.
         """
-        before = self._accepted.get(publisher)
-        if before is None or hashlib.sha256(data).hexdigest() != before.sha256:
+        before, digest = self._accepted.get(publisher), self._reader.digest(data, publisher)
+        if before is None or digest != before.sha256:
             raise DigestError("the cached manifest is not the one that was accepted", "fetch it again")
         if publisher == _OWN:
-            manifest = self._read(data, _OWN, self._root.manifest)
+            manifest = self._read(data, digest, _OWN, self._root.manifest)
             self._manifests = {_OWN: manifest}
             return manifest
         delegation, revoked = self._delegated(publisher, before.sha256)
-        manifest = self._read(data, publisher, KeySet.of(delegation), revoked)
+        manifest = self._read(data, digest, publisher, KeySet.of(delegation), revoked)
         refuse_out_of_scope(manifest, delegation)
         refuse_taken(manifest, {name: each for name, each in self._manifests.items() if name != publisher})
         self._manifests[publisher] = manifest
@@ -296,7 +301,7 @@ class TrustedManifests:
                 f"{what} is {len(data)} bytes of digest {digest}; current is {pin.length} bytes of {pin.sha256}",
                 "another mirror; this one serves something else",
             )
-        manifest = self._read(data, publisher, keys, revoked)
+        manifest = self._read(data, digest, publisher, keys, revoked)
         body = manifest.body
         assert body is not None  # noqa: S101 - an envelope always holds one
         if pin is not None and body.version != pin.version:
@@ -306,11 +311,11 @@ class TrustedManifests:
         return manifest
 
     def _read(
-        self, data: bytes, publisher: str, keys: KeySet, revoked: frozenset[str] = frozenset()
+        self, data: bytes, digest: str, publisher: str, keys: KeySet, revoked: frozenset[str] = frozenset()
     ) -> VerifiedManifest:
         """Verify all that does not depend on the time: signatures, schema, whose it is and for whom."""
         what = _called(publisher)
-        reading, signers = self._reader.read(data, publisher, keys, what)
+        reading, signers = self._reader.read(data, digest, publisher, keys, what)
         body = reading.body
         require_mine(self._policy, self._root, body.product, body.channel, what)
         require_audience(self._policy, body.audience, what)
@@ -327,8 +332,8 @@ class TrustedManifests:
         )
 
     def _pin(self, publisher: str) -> Pin | None:
-        """Return what is current of a publisher; None where no key is trusted to say so."""
-        if self._root.freshness is None:
+        """Return what is current of a publisher; None where nobody is asked to say so."""
+        if not self.asks_what_is_current:
             return None
         if self._freshness is None:
             raise ExpiredError("nothing says which manifest is current", "a freshness document comes first")

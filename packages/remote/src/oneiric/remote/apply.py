@@ -100,6 +100,8 @@ def _by_key(candidates: Iterable[Candidate]) -> dict[tuple[str, str], list[Candi
 
 def is_same(before: Candidate, after: Candidate) -> bool:
     """Tell whether two candidates say the same, whichever manifest they came with."""
+    if before is after:
+        return True
     if any(getattr(before, name) != getattr(after, name) for name in _COMPARED):
         return False
     return _stated(before) == _stated(after)
@@ -111,13 +113,17 @@ def _stated(candidate: Candidate) -> dict[str, object]:
 
 def planned_swaps(resolver: Resolver, lifecycle: LifecycleManager | None, change: Change) -> tuple[PlannedSwap, ...]:
     """Return the slots that serve and that a change would swap; nothing is changed."""
-    if lifecycle is None or not change.touched:
+    touched = change.touched
+    serving = [
+        status
+        for status in (() if lifecycle is None else lifecycle.all_statuses())
+        if not status.beside and status.current_provider is not None and (status.domain, status.key) in touched
+    ]
+    if not serving:
         return ()
     preview = resolver.preview(add=change.add, withdraw=change.withdraw)
     found = []
-    for status in lifecycle.all_statuses():
-        if status.beside or status.current_provider is None or (status.domain, status.key) not in change.touched:
-            continue
+    for status in serving:
         slot = (status.domain, status.key, status.tenant)
         after = _winner(preview, slot)
         if after is None or after is not _winner(resolver, slot):

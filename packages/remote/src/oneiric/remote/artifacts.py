@@ -9,6 +9,7 @@ import hashlib
 import os
 import stat
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,9 @@ __all__ = [
 ]
 
 _ARCHIVES: Final = (".whl", ".zip")
+_DIGITS: Final = 64
+_TEMPORARY: Final = ".incoming-"
+_ABANDONED_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,11 @@ class Artifact:
     def root(self) -> str:
         """The package below which its modules are imported."""
         return f"{ROOT_PREFIX}{self.sha256}"
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """Of all its files together."""
+        return sum(map(len, self.files.values()))
 
     def holds(self, module: str) -> bool:
         """Tell whether the artifact has a module of this name."""
@@ -95,11 +104,12 @@ def open_artifact(
         SchemaError: It is no sound archive or source, or of another kind.
     """
     limits = limits or ArtifactLimits()
-    what = f"artifact {sha256[:12]}… of {urlsplit(uri).path.rpartition('/')[2][:80]!r}"
+    path = _path_in(uri)
+    what = f"artifact {sha256[:12]}… of {path.rpartition('/')[2][:80]!r}"
     _verify(data, sha256, size, what)
     if size > limits.bytes:
         raise UnsafePathError(f"{what} is {size} bytes long, and {limits.bytes} is the most")
-    path = urlsplit(uri).path.lower()
+    path = path.lower()
     if path.endswith(_ARCHIVES):
         files = read_archive(data, limits, what)
     elif path.endswith(".py"):
@@ -108,6 +118,13 @@ def open_artifact(
     else:
         raise SchemaError(f"{what} is neither a wheel, nor a zip archive, nor a single .py file", "a .whl, .zip or .py")
     return Artifact(sha256=sha256.lower(), size=size, files=MappingProxyType(files))
+
+
+def _path_in(uri: str) -> str:
+    try:
+        return urlsplit(uri).path
+    except ValueError as error:
+        raise SchemaError(f"artifact URI {uri!r:.120} is malformed: {error}") from error
 
 
 def _verify(data: bytes, sha256: str, size: int, what: str) -> None:
@@ -163,7 +180,7 @@ class ArtifactStore:
             UnsafePathError: *sha256* is no digest.
         """
         digest = sha256.lower()
-        if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        if not _is_digest(digest):
             raise UnsafePathError(f"{sha256!r:.80} is no SHA-256 digest")
         return self._directory / digest
 
@@ -187,7 +204,7 @@ class ArtifactStore:
         return target
 
     def _write(self, target: Path, data: bytes) -> None:
-        descriptor, temporary = tempfile.mkstemp(prefix=".", dir=self._directory)
+        descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=self._directory)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
@@ -208,46 +225,75 @@ class ArtifactStore:
     def get(self, sha256: str, *, size: int) -> bytes | None:
         """Return an artifact's bytes, verified; None when it is not here, or what is here is not it.
 
-        What is not it is removed: the next `put` stores it anew.
+        What is not it stays where it is, for who looks into it, until the next `put` replaces it.
 
         Raises:
             StoreError: It is here and cannot be read.
         """
         path = self.path(sha256)
-        data = _read(path, size + 1)
-        if data is None:
-            return None
-        if len(data) == size and hashlib.sha256(data).hexdigest() == sha256.lower():
+        data = _read(path, size)
+        if data is not None and hashlib.sha256(data).hexdigest() == sha256.lower():
             return data
-        with suppress(OSError):
-            path.unlink()
         return None
 
-    def keep(self, digests: "frozenset[str]") -> int:
-        """Remove every artifact but these, and return how many were removed."""
+    def holds_any(self) -> bool:
+        """Tell whether anything is stored here, sound or not."""
+        return any(_is_digest(path.name) for path in self._directory.glob("*"))
+
+    def keep(self, digests: "frozenset[str]", *, is_alone: bool = False) -> int:
+        """Remove every artifact but these, and return how many were removed.
+
+        What this store did not write stays: other files, whatever lies behind a link in the directory's place, and
+        what another process writes at the moment.
+
+        Args:
+            digests: Of what is to stay.
+            is_alone: Whether no other process can write here at the moment: what is half-written was then abandoned.
+        """
         removed = 0
+        if self._directory.is_symlink():
+            return removed
         for path in self._directory.glob("*"):
-            if path.name not in digests:
+            if path.name not in digests and (_is_digest(path.name) or _is_abandoned(path, is_alone=is_alone)):
                 with suppress(OSError):
                     path.unlink()
                     removed += 1
         return removed
 
 
-def _read(path: Path, most_bytes: int) -> bytes | None:
-    """Return the beginning of a regular file, nothing of what is none, and None where there is nothing."""
+def _is_digest(text: str) -> bool:
+    return len(text) == _DIGITS and set(text) <= set("0123456789abcdef")
+
+
+def _is_abandoned(path: Path, *, is_alone: bool) -> bool:
+    """Tell whether this is what a writer that was killed left behind."""
+    if not path.name.startswith(_TEMPORARY):
+        return False
+    if is_alone:
+        return True
+    try:
+        return time.time() - path.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS
+    except OSError:
+        return False
+
+
+def _read(path: Path, size: int) -> bytes | None:
+    """Return a regular file of just this size; None where there is none."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     except OSError as error:
         if path.is_symlink():
-            return b""
+            return None
         raise StoreError(f"artifact {path} cannot be read: {error.strerror or error}") from error
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return b""
+        found = os.fstat(descriptor)
+        # An entry may state any size: no more is made room for than there is.
+        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+            return None
         with os.fdopen(os.dup(descriptor), "rb") as file:
-            return file.read(most_bytes)
+            data = file.read(size + 1)
+        return data if len(data) == size else None
     finally:
         os.close(descriptor)

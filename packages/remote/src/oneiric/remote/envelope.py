@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from oneiric.core.errors import SchemaError, SignatureError
 from oneiric.remote._ed25519 import SIGNATURE_BYTES
 from oneiric.remote._strict_json import parse_json
@@ -115,8 +117,8 @@ class Envelope:
         only so many are made, and an envelope that needs more counts as not signed.
         """
         remaining = {key.raw: key for key in keys}
-        message = pae(self.payload_type, self.payload)
-        tries = max(_LEAST_TRIES, _MOST_HASHED_BYTES // len(message))
+        message = (_pae_start(self.payload_type, len(self.payload)), self.payload)
+        tries = max(_LEAST_TRIES, _MOST_HASHED_BYTES // sum(map(len, message)))
         unmatched = list(self.signatures)
         found: list[PublicKey] = []
         for is_named in (True, False):
@@ -127,7 +129,7 @@ class Envelope:
                     tries -= 1
                     if tries < 0:
                         return tuple(found)
-                    if key.verifies(signature.value, message):
+                    if key.verifies(signature.value, *message):
                         found.append(remaining.pop(key.raw))
                         unmatched.remove(signature)
                         break
@@ -153,8 +155,12 @@ class Envelope:
 
 def pae(payload_type: str, payload: bytes) -> bytes:
     """Return the bytes that a signature covers: the pre-authentication encoding of type and payload."""
+    return _pae_start(payload_type, len(payload)) + payload
+
+
+def _pae_start(payload_type: str, length: int) -> bytes:
     kind = payload_type.encode()
-    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+    return b"DSSEv1 %d %b %d " % (len(kind), kind, length)
 
 
 def sign(payload: bytes, payload_type: str, keys: Iterable[SigningKey]) -> Envelope:
@@ -192,9 +198,9 @@ def _decoded(value: object, what: str) -> bytes:
             raise SchemaError(f"{what} mixes the two alphabets of base64")
         text = text.replace("-", "+").replace("_", "/")
     try:
-        decoded = binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
-    except ValueError as error:
-        raise SchemaError(f"{what} is not canonical base64: {error}") from error
+        decoded = msgspec.convert(text, bytes)
+    except msgspec.ValidationError as error:
+        raise SchemaError(f"{what} is not canonical base64") from error
     # Only the last group can have bits to spare.
     tail = (len(decoded) - 1) % 3 + 1 if decoded else 0
     if binascii.b2a_base64(decoded[len(decoded) - tail :], newline=False).decode() != text[len(text) - 4 :]:

@@ -16,7 +16,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, overload
 
@@ -34,7 +34,7 @@ from oneiric.remote._fetch_files import local_path, read_local
 from oneiric.remote._fetch_http import HttpSource
 from oneiric.remote._fetch_network import Lookup, look_up
 from oneiric.remote._fetch_policy import Credential, FetchLimits, FetchPolicy, place
-from oneiric.remote._fetch_retry import Hosts, RetryBudget, full_jitter, is_transient
+from oneiric.remote._fetch_retry import Hosts, RetryBudget, is_transient, pause_before
 from oneiric.remote._fetch_values import Fetched, FetchFinished, NotModified, Progress, Receiver, Wanted
 
 __all__ = [
@@ -134,7 +134,7 @@ class SafeFetcher:
         expected_bytes: int | None = ...,
         max_bytes: int | None = ...,
         sha256: str | None = ...,
-        etag: str | None,
+        etag: str | None = ...,
         progress: Progress | None = ...,
         into: Receiver | None = ...,
     ) -> Fetched | NotModified: ...
@@ -176,24 +176,14 @@ class SafeFetcher:
             FetchError: It could not be had, or the host has failed too often to be asked now.
             DigestError: What came is not what was expected.
         """
-        most = self._limits.max_bytes
-        for bound in (max_bytes, expected_bytes):
-            most = most if bound is None else min(most, bound)
-        if sha256 is not None and not _SHA256.match(sha256):
-            raise FetchRefusedError(f"{sha256!r:.80} is not a sha256 in lower-case hexadecimal")
-        if expected_bytes is not None and expected_bytes > most:
-            raise FetchRefusedError(f"{expected_bytes} bytes are expected: the limit is {most}")
-        if etag is not None and not is_etag(etag):
-            etag = None  # a hint that makes no sense is none
-        now = asyncio.get_running_loop().time()
-        run = _Run(
-            wanted=Wanted(
+        most = self._limits.max_bytes if max_bytes is None else max_bytes
+        wanted = self._checked(
+            Wanted(
                 max_bytes=most, expected_bytes=expected_bytes, sha256=sha256, etag=etag, progress=progress, into=into
-            ),
-            sources=(url, *mirrors),
-            began=now,
-            deadline=now + self._limits.total_seconds,
+            )
         )
+        now = asyncio.get_running_loop().time()
+        run = _Run(wanted=wanted, sources=(url, *mirrors), began=now, deadline=now + self._limits.total_seconds)
         try:
             result = await self._from_any(run)
         except BaseException as error:
@@ -201,6 +191,18 @@ class SafeFetcher:
             raise
         self._tell(run, result, None)
         return result
+
+    def _checked(self, wanted: Wanted) -> Wanted:
+        """Hold what a caller asks for against the limits."""
+        expected, digest = wanted.expected_bytes, wanted.sha256
+        most = min(wanted.max_bytes, self._limits.max_bytes)
+        if digest is not None and not _SHA256.match(digest):
+            raise FetchRefusedError(f"{digest!r:.80} is not a sha256 in lower-case hexadecimal")
+        if expected is not None and expected > most:
+            raise FetchRefusedError(f"{expected} bytes are expected: the limit is {most}")
+        # A hint that makes no sense is none.
+        etag = wanted.etag if wanted.etag is not None and is_etag(wanted.etag) else None
+        return replace(wanted, max_bytes=most if expected is None else expected, etag=etag)
 
     async def _from_any(self, run: _Run) -> Fetched | NotModified:
         """Try every source, and those that may fare better again."""
@@ -240,7 +242,7 @@ class SafeFetcher:
 
     def _pause(self, attempt: int, failures: Sequence[OneiricError]) -> float:
         asked = [error.retry_after_seconds or 0.0 for error in failures if isinstance(error, FetchStatusError)]
-        return max([full_jitter(attempt, self._limits, self._chance), *asked])
+        return max([pause_before(attempt, self._limits, self._chance), *asked])
 
     def _verdict(self, run: _Run) -> OneiricError:
         """Return the error of the first source, with the others' as notes."""

@@ -72,9 +72,9 @@ class PublicKey:
         """Its bytes in base64: how documents and settings state it."""
         return base64.b64encode(self.raw).decode()
 
-    def verifies(self, signature: bytes, message: bytes) -> bool:
-        """Tell whether *signature* is this key's signature of *message*."""
-        return verifies(self.raw, signature, message)
+    def verifies(self, signature: bytes, *message: bytes) -> bool:
+        """Tell whether *signature* is this key's signature of a message, stated whole or in parts."""
+        return verifies(self.raw, signature, *message)
 
     def __repr__(self) -> str:
         return f"PublicKey({self.base64!r})"

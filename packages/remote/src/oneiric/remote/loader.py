@@ -13,28 +13,31 @@ freshness document that was verified is remembered, so that an older one is neve
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from oneiric.core.errors import FetchRefusedError, LifecycleError, OneiricError, UnhealthyError
+from oneiric.core.errors import ConfigurationError, FetchRefusedError, LifecycleError, OneiricError, UnhealthyError
 from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import Candidate, Resolver
-from oneiric.core.snapshot import read_json, write_json
 from oneiric.remote._sync_delivery import OWN, Delivery, InForce, Receiving, restored
+from oneiric.remote._sync_lock import DirectoryLock
 from oneiric.remote._sync_mounts import Mounts
 from oneiric.remote._sync_options import LoaderOptions
-from oneiric.remote._sync_places import Fetcher, Place, is_network, place_at
+from oneiric.remote._sync_places import Downloading, Fetcher, Place, is_network, place_at
+from oneiric.remote._sync_publishers import PutBack, PutBacks, held_back
 from oneiric.remote._sync_staging import Stager, Staging
 from oneiric.remote._sync_status import STATUS_FILE, RemoteStatus
 from oneiric.remote._sync_store import RemoteStore, TrustMemory
+from oneiric.remote._sync_telling import Run, Teller, read_status
 from oneiric.remote._sync_values import PlannedSwap, RemotePlan, SyncFailed, SyncReport, Verdict
 from oneiric.remote.apply import Change, Probation, Transaction, change_between, counts, planned_swaps
 from oneiric.remote.trust import TrustedManifests, TrustRoot
 
 __all__ = [
+    "Downloading",
     "Fetcher",
     "LoaderOptions",
     "PlannedSwap",
@@ -46,22 +49,12 @@ __all__ = [
     "is_network",
 ]
 
-_MS: Final = 1000.0
-
-
-@dataclass(slots=True)
-class _Run:
-    """One sync, as far as it has come."""
-
-    source: str
-    started: float
-    step: str = "fetch"
-
 
 class RemoteLoader:
     """Keep a registry in step with a publisher's manifests.
 
-    Belongs to one event loop. One sync runs at a time; a second call waits for the first.
+    Belongs to one event loop. One sync runs at a time on a cache directory; a second one waits for the first, also
+    that of another process.
 
     Args:
         resolver: Where candidates are registered.
@@ -73,6 +66,9 @@ class RemoteLoader:
         clock: Seconds since the epoch.
         trace: Opened around each sync, such as a span.
         on_step: Told the name of each step as it begins; for those who watch, and for tests that kill.
+
+    Raises:
+        ConfigurationError: The client takes packed manifests, and there is a fetcher.
 
     Attributes:
         status: What is known of remote delivery; written to ``remote_status.json`` after each sync.
@@ -94,31 +90,27 @@ class RemoteLoader:
         self._resolver, self._lifecycle = resolver, lifecycle
         self._fetcher, self._clock = fetcher, clock
         self._options = options = options or LoaderOptions()
-        self._trace, self._on_step = trace, on_step
+        if options.client.is_packed and fetcher is not None:
+            raise ConfigurationError("a packed manifest is a local file, and nothing is fetched for it", "no fetcher")
+        self._on_step = on_step
         self._store = RemoteStore(cache_dir)
         self._memory = TrustMemory(self._store, root, options.client)
-        self._status_path = Path(cache_dir) / STATUS_FILE
+        self._lock = DirectoryLock(cache_dir, options.lock_seconds)
         self._stager = Stager(
             self._store.artifacts, options.factories, options.limits, installed_only=options.installed_only
         )
         self._mounts = Mounts(lifecycle)
         self._in_force = InForce()
-        #: Publisher → digest of the manifests that were put back last.
-        self._put_back: dict[str, str] = {}
+        self._put_back = PutBacks()
         self._places: dict[str, Place] = {}
         self._busy = asyncio.Lock()
-        self._observers: list[Callable[[SyncReport | SyncFailed], object]] = []
-        self.status = RemoteStatus(latency_budget_ms=options.latency_budget_ms, before=_read_status(self._status_path))
+        path = Path(cache_dir) / STATUS_FILE
+        self.status = RemoteStatus(latency_budget_ms=options.latency_budget_ms, before=read_status(path))
+        self._teller = Teller(path, self.status, self.status_document, clock=clock, trace=trace)
 
     def observe(self, observer: Callable[[SyncReport | SyncFailed], object]) -> Callable[[], None]:
         """Have *observer* told how each sync ended; return the call that stops it."""
-        self._observers.append(observer)
-
-        def stop() -> None:
-            with suppress(ValueError):
-                self._observers.remove(observer)
-
-        return stop
+        return self._teller.observe(observer)
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -127,7 +119,7 @@ class RemoteLoader:
 
     def status_document(self) -> dict[str, Any]:
         """Return what ``remote_status.json`` holds, as of now."""
-        return self.status.as_dict(self._clock())
+        return self.status.as_dict(self._clock(), self._mounts.revoked(self._in_force.revoked))
 
     async def sync(
         self, manifest_url: str, *, verify_signature: bool = True, apply: bool = True, again: bool = True
@@ -151,7 +143,7 @@ class RemoteLoader:
                 `RollbackError`, `SchemaError`, `UnsafePathError`.
             SwapError: A new generation did not start.
             UnhealthyError: One did not pass its probation.
-            StoreError: What was to be remembered could not be written.
+            StoreError: What was to be remembered could not be written, or another process holds the directory.
         """
         if not verify_signature and is_network(manifest_url):
             raise FetchRefusedError(
@@ -160,10 +152,14 @@ class RemoteLoader:
             )
         place = self._place(manifest_url)
         async with self._busy:
-            run = _Run(place.source, time.monotonic())
+            run = Run(place.source)
             if again:
-                self._put_back = {}
-            return await self._reported(run, self._synced(run, place, unsigned=not verify_signature, apply=apply))
+                self._put_back.clear()
+            return await self._teller.told(
+                run,
+                self._lock.held(),
+                lambda: self._synced(run, place, unsigned=not verify_signature, apply=apply),
+            )
 
     async def plan(self, manifest_url: str, *, verify_signature: bool = True) -> RemotePlan:
         """Fetch, verify and stage as `sync` does, and return what it would change; nothing is registered or swapped.
@@ -176,10 +172,10 @@ class RemoteLoader:
         if not verify_signature and is_network(manifest_url):
             raise FetchRefusedError("a manifest from the network is verified, always", "verify_signature=True")
         place = self._place(manifest_url)
-        async with self._busy:
-            run = _Run(place.source, time.monotonic())
+        async with self._busy, self._lock.held():
+            run = Run(place.source)
             delivery, staging = await self._received(run, place, unsigned=not verify_signature)
-            plan = self._planned(delivery, staging, change_between(self._in_force.candidates, staging.flat))
+            plan = self._planned(delivery, staging, await self._change_to(staging))
             self._mounts.release(self._in_force.candidates)
             return plan
 
@@ -193,18 +189,33 @@ class RemoteLoader:
             ManifestError: What is stored is not what was committed to, or its keys no longer count.
             FetchError: A stored artifact is gone; a sync brings it back.
         """
+        # Without the directory's lock: a system that is started is not to wait for the sync of another one. What was
+        # committed to is whole at any time; what is removed in this very moment, the next sync brings back.
         async with self._busy:
             trusted = await asyncio.to_thread(self._memory.open, self._clock())
-            if trusted is None or OWN not in trusted.state.manifests:
+            if trusted is None or self._options.client.is_packed or OWN not in trusted.state.manifests:
                 return None
-            run = _Run("cache", time.monotonic(), "verify")
-            return await self._reported(run, self._restored(run, trusted))
+            run = Run("cache")
+            return await self._teller.told(run, nullcontext(), lambda: self._restored(run, trusted))
 
     # Steps
 
-    async def _synced(self, run: _Run, place: Place, *, unsigned: bool, apply: bool) -> SyncReport:
+    async def _synced(self, run: Run, place: Place, *, unsigned: bool, apply: bool) -> SyncReport:
         delivery, staging = await self._received(run, place, unsigned=unsigned)
-        change = change_between(self._in_force.candidates, staging.flat)
+        while True:
+            try:
+                return await self._put_in_force(run, delivery, staging, apply=apply)
+            except LifecycleError:
+                put_back = self._put_back.of(delivery)
+                narrowed = None if put_back is None else held_back(delivery, self._in_force, put_back)
+                if narrowed is None:
+                    raise
+                self._step(run, "stage")
+                delivery, staging = await self._stager.stage(narrowed, None, self._in_force.last())
+                self._mounts.staged(staging.flat)
+
+    async def _put_in_force(self, run: Run, delivery: Delivery, staging: Staging, *, apply: bool) -> SyncReport:
+        change = await self._change_to(staging)
         plan = self._planned(delivery, staging, change)
         if not apply or self._lifecycle is None:
             self._step(run, "commit")
@@ -216,25 +227,29 @@ class RemoteLoader:
             self._step(run, "commit")
             await self._commit(delivery)
             return self._report("unchanged", plan, staging)
-        if self._put_back == delivery.digests:
+        if self._put_back.of(delivery) is not None:
             self._mounts.release(self._in_force.candidates)
             raise UnhealthyError(
                 f"the manifest of {delivery.source} is the one that was put back before; what served serves on",
                 "another one from its publisher; or oneiric remote-sync, to try it again",
             )
         swapped = await self._applied(run, delivery, change, self._options.probation)
+        self._in_force = replace(self._in_force, is_complete=not staging.refused)
         return self._report("applied", plan, staging, swapped)
 
-    async def _restored(self, run: _Run, trusted: TrustedManifests) -> SyncReport:
+    async def _restored(self, run: Run, trusted: TrustedManifests) -> SyncReport:
+        self._step(run, "verify")
         delivery = await asyncio.to_thread(restored, trusted, self._store.get_manifest)
         self._step(run, "stage")
         delivery, staging = await self._stager.stage(delivery, None, {})
         self._mounts.staged(staging.flat)
-        change = change_between(self._in_force.candidates, staging.flat)
+        change = await self._change_to(staging)
         plan = self._planned(delivery, staging, change)
-        return self._report("restored", plan, staging, await self._applied(run, delivery, change, None))
+        swapped = await self._applied(run, delivery, change, None)
+        self._in_force = replace(self._in_force, is_complete=not staging.refused)
+        return self._report("restored", plan, staging, swapped)
 
-    async def _received(self, run: _Run, place: Place, *, unsigned: bool) -> tuple[Delivery, Staging]:
+    async def _received(self, run: Run, place: Place, *, unsigned: bool) -> tuple[Delivery, Staging]:
         """Fetch, verify and stage; what was verified of roots and freshness is remembered even if it fails."""
         now = self._clock()
         trusted = await asyncio.to_thread(self._memory.open, now)
@@ -250,6 +265,8 @@ class RemoteLoader:
         )
         try:
             delivery = await receiving.receive()
+            if self._is_in_force(delivery) and self._in_force.is_complete:
+                return delivery, Staging(candidates={OWN: self._in_force.candidates})
             self._step(run, "stage")
             delivery, staging = await self._stager.stage(delivery, place, last)
         except BaseException:
@@ -259,8 +276,12 @@ class RemoteLoader:
         self._step(run, "plan")
         return delivery, staging
 
+    async def _change_to(self, staging: Staging) -> Change:
+        # Thousands of entries take long to compare, and calls are being served.
+        return await asyncio.to_thread(change_between, self._in_force.candidates, staging.flat)
+
     async def _applied(
-        self, run: _Run, delivery: Delivery, change: Change, probation: Probation | None
+        self, run: Run, delivery: Delivery, change: Change, probation: Probation | None
     ) -> tuple[tuple[str, str, str | None], ...]:
         """Register, swap, watch and commit; or put everything back. Without probation nothing is committed anew."""
         transaction = Transaction(self._resolver, self._lifecycle, change)
@@ -277,8 +298,9 @@ class RemoteLoader:
                 await self._commit(delivery)
         except BaseException as error:
             if isinstance(error, LifecycleError):
-                self._put_back = delivery.digests
-            await self._undone(transaction, delivery, error)
+                self._put_back.add(PutBack.of(delivery, error))
+            # A restore has verified nothing new, and does not hold the directory.
+            await self._undone(transaction, None if probation is None else delivery.trusted, error)
             raise
         self._in_force = InForce(delivery, change.result)
         self.status.in_force(delivery, applied=True)
@@ -287,7 +309,7 @@ class RemoteLoader:
         self._step(run, "done")
         return transaction.swapped
 
-    async def _undone(self, transaction: Transaction, delivery: Delivery, error: BaseException) -> None:
+    async def _undone(self, transaction: Transaction, trusted: TrustedManifests | None, error: BaseException) -> None:
         """Put everything back, also when the sync is cancelled, and again while that goes on."""
         undoing = asyncio.ensure_future(transaction.undo())
         while not undoing.done():
@@ -295,7 +317,7 @@ class RemoteLoader:
                 await asyncio.shield(undoing)
         if (problem := undoing.result()) is not None:
             error.add_note(problem)
-        await self._let_go(delivery.trusted)
+        await self._let_go(trusted)
 
     async def _commit(self, delivery: Delivery) -> None:
         """Remember what is in force; only what came in envelopes is."""
@@ -340,35 +362,7 @@ class RemoteLoader:
             revision=self._resolver.revision,
         )
 
-    async def _reported(self, run: _Run, work: Coroutine[Any, Any, SyncReport]) -> SyncReport:
-        """Do the work, and tell status and observers how it ended."""
-        ended: SyncReport | SyncFailed
-        try:
-            with self._trace():
-                ended = report = replace(await work, duration_ms=_since(run))
-        except OneiricError as error:
-            step = {"swap": "apply"}.get(run.step, run.step)
-            ended = SyncFailed(
-                source=run.source,
-                step=step,
-                error=type(error).__name__,
-                reason=_sentence(error),
-                duration_ms=_since(run),
-            )
-            self.status.failed(ended, self._clock())
-            await self._told(ended)
-            raise
-        self.status.succeeded(report, self._clock())
-        await self._told(ended)
-        return report
-
-    async def _told(self, ended: SyncReport | SyncFailed) -> None:
-        with suppress(OSError, ValueError):  # a file for readers outside: nothing hangs on it
-            await asyncio.to_thread(write_json, self._status_path, self.status_document())
-        for observer in tuple(self._observers):
-            observer(ended)
-
-    def _step(self, run: _Run, name: str) -> None:
+    def _step(self, run: Run, name: str) -> None:
         run.step = name
         self._on_step(name)
 
@@ -376,21 +370,6 @@ class RemoteLoader:
         """Return the place of a manifest, the same as before: it remembers what a server called the last one."""
         place = self._places.get(url)
         if place is None:
-            place = place_at(url, self._fetcher)
+            place = place_at(url, self._fetcher, self._options.on_download)
             self._places = {url: place}
         return place
-
-
-def _since(run: _Run) -> float:
-    return round((time.monotonic() - run.started) * _MS, 3)
-
-
-def _sentence(error: OneiricError) -> str:
-    return "; ".join([error.message, *getattr(error, "__notes__", ())])
-
-
-def _read_status(path: Path) -> object:
-    try:
-        return read_json(path)
-    except (OSError, ValueError):
-        return None  # it is written anew

@@ -1,6 +1,7 @@
 """RemoteRefresh: the last good manifest at once, then what is current, again and again."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -10,8 +11,11 @@ from oneiric.core.errors import OneiricError
 
 __all__ = ["RemoteRefresh", "Syncing"]
 
-#: Clients that were started together do not stay together.
 _JITTER: Final = 0.1
+#: The part of the interval that first syncs are spread over: with three retries of each, a tenth of all a second.
+_FIRST: Final = 1 / 3
+#: The least part of the interval between the first sync and the second.
+_SOONEST: Final = 0.1
 
 
 class Syncing(Protocol):
@@ -31,11 +35,14 @@ class RemoteRefresh:
     first sync, but not for ever: a system starts without its publisher. A sync that fails is told to the loader's
     observers, and tried again after the interval.
 
+    Clients that are started together, as after a power cut, do not ask together: who has a manifest asks for the first
+    time within a third of the interval, and everyone for the second time somewhere within the interval.
+
     Args:
         loader: Does the work.
         url: Of the manifest.
         verify_signature: False takes an unsigned local file.
-        interval_seconds: Between two syncs, give or take a tenth; None syncs only at the start.
+        interval_seconds: Between two syncs, give or take a tenth; None syncs only at the start, and at once.
         first_seconds: How long a start without a stored manifest waits for the first sync.
         sleep: Waits.
         chance: Returns numbers from 0 to 1.
@@ -69,7 +76,7 @@ class RemoteRefresh:
         with suppress(OneiricError):  # the loader has told its observers; the network may have a better one
             restored = await self._loader.restore()
         first = asyncio.Event()
-        self._task = asyncio.create_task(self._refresh(first), name="remote refresh")
+        self._task = asyncio.create_task(self._refresh(first, has_one=restored is not None), name="remote refresh")
         if restored is None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._first_seconds):
@@ -82,8 +89,10 @@ class RemoteRefresh:
             task.cancel()
             await asyncio.wait({task})
 
-    async def _refresh(self, first: asyncio.Event) -> None:
-        while True:
+    async def _refresh(self, first: asyncio.Event, *, has_one: bool) -> None:
+        if has_one and self._interval is not None:
+            await self._sleep(self._interval * _FIRST * self._chance())
+        for number in itertools.count():
             try:
                 await self._loader.sync(self._url, verify_signature=self._verify, again=False)
             except OneiricError:
@@ -95,4 +104,10 @@ class RemoteRefresh:
                 first.set()
             if self._interval is None:
                 return
-            await self._sleep(self._interval * (1 + _JITTER * (2 * self._chance() - 1)))
+            await self._sleep(self._interval * self._part(number))
+
+    def _part(self, number: int) -> float:
+        """Return how much of the interval follows on a sync: the first ones are spread, later ones keep their place."""
+        if number == 0:
+            return _SOONEST + (1 - _SOONEST) * self._chance()
+        return 1 + _JITTER * (2 * self._chance() - 1)

@@ -210,6 +210,10 @@ class MisbehavingServer:
         self._failing[path] = failures
         return digest
 
+    def withdraw(self, path: str) -> None:
+        """Serve nothing at *path* any more."""
+        del self._published[path]
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         task = asyncio.current_task()

@@ -12,17 +12,30 @@ if TYPE_CHECKING:
     from oneiric.app._app import App
     from oneiric.app._ending import leave
     from oneiric.app._orchestrate import orchestrate
+    from oneiric.app._reloads import Follower
+    from oneiric.app._remote import stored_delivery
     from oneiric.app._running import OrchestrateOptions, PlannedPart, RunningSystem
 
-__all__ = ["App", "OrchestrateOptions", "PlannedPart", "RunningSystem", "leave", "orchestrate"]
+__all__ = [
+    "App",
+    "Follower",
+    "OrchestrateOptions",
+    "PlannedPart",
+    "RunningSystem",
+    "leave",
+    "orchestrate",
+    "stored_delivery",
+]
 
 _HOMES: Final = {
     "App": "_app",
+    "Follower": "_reloads",
     "OrchestrateOptions": "_running",
     "PlannedPart": "_running",
     "RunningSystem": "_running",
     "leave": "_ending",
     "orchestrate": "_orchestrate",
+    "stored_delivery": "_remote",
 }
 
 

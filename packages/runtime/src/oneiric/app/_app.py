@@ -1,8 +1,8 @@
 """App: the front door for Python users."""
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from oneiric.app._activity_refresh import ActivityRefresh
 from oneiric.app._execution import Execution, queue_key
-from oneiric.app._reloads import log_reload
+from oneiric.app._reloads import Follower, Followers, log_reload
 from oneiric.app._remote import Remote, restore_beside
 from oneiric.core.catalog import DiscoveryReport, discover, register_modules
 from oneiric.core.errors import LifecycleError
@@ -139,6 +139,7 @@ class App:
         self.activity = DomainActivityStore(_activity_path(settings, state_dir))
         self.execution = Execution(settings, state_dir)
         self._make_bridges(settings)
+        self._followers = Followers()
         self.reloader = ConfigReloader(
             loaded,
             load or (lambda: loaded),
@@ -146,9 +147,9 @@ class App:
             lifecycle=self.lifecycle,
             provider_settings=self.provider_settings,
             on_applied=self._adopt,
+            foresee=self._followers.foresee,
             live=_LIVE,
         )
-        self._followers: list[Callable[[LoadedSettings], Awaitable[None]]] = []
         self._observers: list[Callable[[Any], object]] = [log_event, self.secrets.on_event]
         self._open: AsyncExitStack | None = None
         self._was_entered = False
@@ -265,18 +266,9 @@ class App:
             raise LifecycleError("an App is told of observers before it is entered", "lifecycle.observe from now on")
         self._observers.append(observer)
 
-    def follow(self, follower: Callable[[LoadedSettings], Awaitable[None]]) -> Callable[[], None]:
-        """Have *follower* put each new configuration in force, once its instances serve; return the call that ends it.
-
-        What it raises refuses the reload, and it is told the former configuration again.
-        """
-        self._followers.append(follower)
-
-        def unsubscribe() -> None:
-            with suppress(ValueError):
-                self._followers.remove(follower)
-
-        return unsubscribe
+    def follow(self, follower: Follower) -> Callable[[], None]:
+        """Have *follower* put each new configuration in force beside the reload itself; return what ends that."""
+        return self._followers.add(follower)
 
     def worker(self, queue: str | None = None, *, concurrency: int = 10) -> Worker:
         """Return a worker that does the tasks and workflows of a queue; start and stop it, or plan it as a part.
@@ -385,8 +377,7 @@ class App:
         changed &= loaded.settings.secrets.inline.keys() | secret_ids_of(loaded)
         if changed:
             await self.secrets.rotate(changed, by="reload")
-        for follower in tuple(self._followers):
-            await follower(loaded)
+        await self._followers.adopt(loaded)
 
     def __repr__(self) -> str:
         return f"<App {self.settings.app.name!r} from {self.loaded.path or 'defaults'}>"

@@ -44,7 +44,8 @@ def orchestrate(
 
     Raises:
         ConfigurationError: The settings cannot be read or are not valid.
-        LifecycleError: A part did not start or broke down, or another orchestrator runs on the state directory.
+        LifecycleError: A part did not start or broke down, a task of a component called ``sys.exit``, or another
+            orchestrator runs on the state directory.
     """
     if not isinstance(overrides, Mapping):
         overrides = tuple(overrides)  # read again by every reload
@@ -55,7 +56,7 @@ def orchestrate(
     runner = asyncio.Runner()
     code = 1
     try:
-        code = runner.run(running.run())
+        code = _run(runner, running, options or OrchestrateOptions())
     finally:
         # A task that ignores its cancellation, or a thread that does not end, would hold the loop open.
         left = ", ".join(sorted(task.get_name() for task in asyncio.all_tasks(runner.get_loop()))) or "none"
@@ -64,6 +65,51 @@ def orchestrate(
         runner.close()
         last.cancel()
     return code
+
+
+def _run(runner: asyncio.Runner, running: RunningSystem, options: OrchestrateOptions) -> int:
+    """Run the system to its end, also where a task of a component tears the event loop down.
+
+    asyncio lets `SystemExit` and `KeyboardInterrupt` of any task out of the loop, and cannot say whose task it was. The
+    loop is gone on with, and the system told to stop: leases drain and instances are cleaned up as in any stop.
+    """
+    loop = runner.get_loop()
+    met: list[BaseException] = []
+    loop.set_exception_handler(
+        lambda loop, context: None if context.get("exception") in met else loop.default_exception_handler(context)
+    )
+    task: asyncio.Task[int] | None = None
+
+    async def run() -> int:
+        nonlocal task
+        task = asyncio.current_task()
+        return await running.run()
+
+    # Where the signals are not ours, an interrupt is a person's.
+    ours = (SystemExit, KeyboardInterrupt) if options.handle_signals else SystemExit
+    try:
+        return runner.run(run())
+    except ours as error:
+        failure = error
+    while task is not None and not task.done():
+        met.append(failure)  # told here; nobody looks at that task
+        running.fail(_said(failure))
+        try:
+            return loop.run_until_complete(task)
+        except ours as error:
+            failure = error
+    raise failure
+
+
+def _said(error: BaseException) -> str:
+    what = f"called sys.exit({error.code!r})" if isinstance(error, SystemExit) else f"raised {type(error).__name__}"
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    if place is None:
+        return f"a task {what}"
+    code = place.tb_frame.f_code
+    return f"a task {what} in {code.co_name}, {code.co_filename}:{place.tb_lineno}"
 
 
 def _made(loaded: LoadedSettings, load: "Callable[[], LoadedSettings]", *, beside: bool) -> "App":

@@ -8,7 +8,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from oneiric.app._remote import is_wanted
-from oneiric.core.errors import ConfigurationError
+from oneiric.core.errors import CandidateNotFoundError, ConfigurationError
+from oneiric.core.resolution import CandidateSource, Explanation
 from oneiric.domains import DomainBridge
 from oneiric.runtime.activity import DomainActivity
 from oneiric.runtime.control import requests as ask
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["AppPlane"]
 
 _DISTRIBUTION: Final = "oneiric-runtime"
+_REPLACE: Final = "a manifest with a sound one, and oneiric remote-sync; or oneiric retire"
 
 
 class AppPlane(CorePlane):
@@ -89,7 +91,41 @@ class AppPlane(CorePlane):
         if restart:
             found.append(f"changed settings that are read at start only: {', '.join(restart)}")
         found += [f"part {part.name}: {part.error}" for part in self._parts() if part.error]
-        return found
+        return found + [each["reason"] for each in self._revoked()]
+
+    def _revoked(self) -> list[dict[str, Any]]:
+        """Return what serves although its artifact was revoked."""
+        return self._app.remote.revoked() if is_wanted(self._app.settings) else []
+
+    async def health(self, request: ask.HealthRequest) -> answer.HealthResponse:
+        """Report health as it was last seen, and what serves although it was revoked."""
+        found = await super().health(request)
+        reasons = {(each["domain"], each["key"], each["tenant"]): each["reason"] for each in self._revoked()}
+        if not reasons:
+            return found
+        slots = [
+            slot.model_copy(update={"detail": reasons.get((slot.domain, slot.key, slot.tenant), slot.detail)})
+            for slot in found.slots
+        ]
+        return found.model_copy(update={"degraded": list(reasons.values()), "slots": slots})
+
+    async def explain(self, request: ask.ExplainRequest) -> answer.ExplainResponse:
+        """Explain why a key resolves as it does, or that what serves it was revoked.
+
+        Raises:
+            CandidateNotFoundError: The key has no candidate at all.
+            SelectionNotFoundError: The key has no provider *why_not*.
+        """
+        slot = (request.domain, request.key, request.tenant)
+        kept = next((each for each in self._revoked() if (each["domain"], each["key"], each["tenant"]) == slot), None)
+        try:
+            found = await super().explain(request)
+        except CandidateNotFoundError:
+            if kept is None:
+                raise
+            empty = Explanation(request.domain, request.key, ordered=(), tenant=request.tenant)
+            found = answer.ExplainResponse(**empty.with_active(kept["provider"]).as_dict())
+        return found if kept is None else _with_revoked(found, kept)
 
     async def pause(self, request: ask.PauseRequest) -> answer.PauseResponse:
         """Refuse new work for a key.
@@ -224,6 +260,21 @@ def _check_until(until: float | None) -> None:
     """
     if until is not None and until <= time.time():
         raise ConfigurationError("the time it is to end at is in the past", "a later one, or none")
+
+
+def _with_revoked(found: answer.ExplainResponse, kept: dict[str, Any]) -> answer.ExplainResponse:
+    """Return an explanation that sets aside what serves and was revoked; it is no candidate any more."""
+    aside = answer.SetAside(
+        provider=kept["provider"],
+        score=[0, 0, 0, 0],
+        origins={},
+        obstacles=[answer.Obstacle(kind="revoked", detail=kept["reason"], fix=_REPLACE)],
+        source=CandidateSource.REMOTE_MANIFEST.value,
+        origin=f"sha256:{kept['sha256']}",
+        version=None,
+        requires_extra=None,
+    )
+    return found.model_copy(update={"why": kept["reason"], "filtered": [*found.filtered, aside]})
 
 
 def _state(bridge: DomainBridge, key: str, state: DomainActivity) -> dict[str, Any]:

@@ -4,40 +4,36 @@
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
-from oneiric.core import Secret
-from oneiric.core.errors import ConfigurationError, MissingExtraError, OneiricError
+from oneiric.app._remote_fetching import Fetching
+from oneiric.core.errors import ConfigurationError, FetchRefusedError, MissingExtraError, OneiricError
 from oneiric.core.security import FactoryAllowList
 from oneiric.runtime._telemetry_metrics import metrics
 from oneiric.runtime.logging import get_logger
-from oneiric.runtime.settings import OneiricSettings, RemoteSettings, resolve_secrets
+from oneiric.runtime.settings import OneiricSettings, RemoteSettings
 from oneiric.runtime.telemetry import count, measure, span
 
 if TYPE_CHECKING:
-    import ssl
-
     from oneiric.app._app import App
-    from oneiric.remote.fetch import FetchPolicy, SafeFetcher
-    from oneiric.remote.loader import LoaderOptions, SyncFailed, SyncReport
+    from oneiric.remote.loader import Downloading, LoaderOptions, SyncFailed, SyncReport
     from oneiric.remote.refresh import RemoteRefresh
+    from oneiric.remote.stored import Stored
     from oneiric.remote.trust import TrustRoot
     from oneiric.runtime.state_files import HealthFile
 
-__all__ = ["Remote", "is_wanted", "remote_part", "restore_beside"]
+__all__ = ["Remote", "is_wanted", "remote_part", "restore_beside", "stored_delivery"]
 
 _DISTRIBUTION: Final = "oneiric-remote"
-#: No fetch waits for nothing, whatever the settings say.
-_LEAST_SECONDS: Final = 0.001
 
 
 def is_wanted(settings: OneiricSettings) -> bool:
     """Tell whether the settings ask for manifests to be applied."""
-    return settings.remote.enabled and settings.remote.manifest_url is not None
+    return settings.remote.manifest_url is not None and settings.why_remote_is_off is None
 
 
 class Remote:
@@ -56,25 +52,26 @@ class Remote:
     """
 
     def __init__(self, app: "App") -> None:
-        if find_spec("oneiric.remote") is None:
-            raise MissingExtraError("remote delivery", _DISTRIBUTION, "oneiric.remote")
+        _require_distribution()
         from oneiric.remote.loader import RemoteLoader  # noqa: PLC0415 - a distribution of its own
 
         settings = app.settings.remote
         self._app = app
         root = _root(settings)
         self._trusts_somebody = root is not None
-        self._fetching = _Fetching(app)
+        self._fetching = Fetching(app)
+        self._downloads: list[Downloading] = []
         self.loader: RemoteLoader = RemoteLoader(
             app.resolver,
             app.lifecycle,
             root=root,
             fetcher=None if app.settings.profile.inline_manifest_only else self._fetching,
             cache_dir=app.settings.state_dir,
-            options=_options(settings),
+            options=_options(app.settings, self._tell_download),
             trace=lambda: span("remote.sync"),
         )
         self.loader.observe(_log)
+        self.loader.observe(self._warn_of_revoked)
 
     @property
     def url(self) -> str:
@@ -94,11 +91,7 @@ class Remote:
         Always, but for a local file: one that was named by hand, or one that the settings name where they name nobody
         to trust. Where they do, whoever can write to the file is not to decide that it needs no signature.
         """
-        from oneiric.remote.loader import is_network  # noqa: PLC0415 - a distribution of its own
-
-        settings = self._app.settings
-        by_rule = settings.remote.signature_required or settings.profile.name == "serverless"
-        return is_network(url) or by_rule or (self._trusts_somebody and url == settings.remote.manifest_url)
+        return _must_verify(self._app.settings, url, trusts_somebody=self._trusts_somebody)
 
     async def sync(self, manifest_url: str | None = None, *, apply: bool = True) -> "SyncReport":
         """Put in force what is current; see `RemoteLoader.sync`.
@@ -115,26 +108,77 @@ class Remote:
         url = self._named(manifest_url)
         return await self.loader.plan(url, verify_signature=self.must_verify(url))
 
+    def check(self, url: str) -> None:
+        """Refuse a manifest that the profile does not let be fetched.
+
+        Raises:
+            FetchRefusedError: It is on the network, and nothing is fetched from there.
+        """
+        from oneiric.remote.loader import is_network  # noqa: PLC0415 - a distribution of its own
+
+        profile = self._app.settings.profile
+        if not is_network(url):
+            return
+        obstacle = "remote_enabled is false" if not profile.remote_enabled else "inline_manifest_only is true"
+        if not profile.remote_enabled or profile.inline_manifest_only:
+            raise FetchRefusedError(
+                f"the manifest is on the network, and profile.{obstacle}", "a manifest packed with the application"
+            )
+
     def _named(self, manifest_url: str | None) -> str:
         """Return the manifest to sync; the host of one that was named by hand may be asked."""
+        url = manifest_url or self.url
+        self.check(url)
         if manifest_url is not None:
             self._fetching.allow(manifest_url)
-        return manifest_url or self.url
+        return url
 
     async def restore(self) -> "SyncReport | None":
         """Put in force again what was committed to last; see `RemoteLoader.restore`."""
         return await self.loader.restore()
 
+    def watch_downloads(self, watcher: "Downloading") -> Callable[[], None]:
+        """Have *watcher* told name, bytes so far and signed bytes of each download; return the call that ends it."""
+        self._downloads.append(watcher)
+
+        def stop() -> None:
+            with suppress(ValueError):
+                self._downloads.remove(watcher)
+
+        return stop
+
+    def _tell_download(self, name: str, received_bytes: int, signed_bytes: int) -> None:
+        for watcher in self._downloads:
+            watcher(name, received_bytes, signed_bytes)
+
     def watch(self) -> Callable[[], None]:
-        """Offer whether what is in force has expired, as a gauge; return the call that ends that."""
+        """Offer as gauges whether what is in force has expired, and how much revoked serves; return what ends that."""
         found = metrics()
         if found is None:
             return lambda: None
-        return found.watch("oneiric_remote_stale", lambda: float(self.loader.status_document()["stale"]))
+        stops = (
+            found.watch("oneiric_remote_stale", lambda: float(self.loader.status_document()["stale"])),
+            found.watch("oneiric_remote_revoked_in_use", lambda: float(len(self.revoked()))),
+        )
+
+        def stop() -> None:
+            for each in stops:
+                each()
+
+        return stop
+
+    def revoked(self) -> list[dict[str, Any]]:
+        """Return what serves on although its artifact was revoked: slot, provider, digest and a sentence each."""
+        found: list[dict[str, Any]] = self.loader.status_document()["revoked"]
+        return found
+
+    def _warn_of_revoked(self, _ended: object) -> None:
+        for each in self.revoked():
+            get_logger("oneiric.remote").warning("remote-revoked-in-use", **each)
 
     def status(self) -> dict[str, Any]:
         """Return what ``remote_status.json`` holds, as of now."""
-        return {"manifest_url": self._app.settings.remote.manifest_url, **self.loader.status_document()}
+        return {"manifest_url": self._app.settings.remote.shown_manifest_url, **self.loader.status_document()}
 
 
 def remote_part(app: "App", health: "HealthFile | None") -> "RemoteRefresh":
@@ -173,86 +217,38 @@ async def restore_beside(app: "App") -> None:
         raise
 
 
-class _Fetching:
-    """A fetcher whose credential is read when it is needed, and read again when it was rotated."""
+async def stored_delivery(settings: OneiricSettings) -> "Stored | None":
+    """Return what a start would put in force before it touches the network; nothing is registered or written.
 
-    def __init__(self, app: "App") -> None:
-        self._app = app
-        self._made: tuple[str | None, SafeFetcher] | None = None
-        self._also: tuple[str, ...] = ()
+    Returns:
+        What is stored, verified anew; None where the settings ask for no manifests, or none is stored.
 
-    def allow(self, url: str) -> None:
-        """Let the host of a URL be asked beside those of the settings."""
-        if url not in self._also:
-            self._also, self._made = (*self._also, url), None
-
-    async def fetch(self, url: str, **wanted: Any) -> Any:
-        return await (await self._fetcher()).fetch(url, **wanted)
-
-    async def _fetcher(self) -> "SafeFetcher":
-        settings = self._app.settings.remote
-        secret = await self._credential(settings)
-        value = None if secret is None else secret.reveal()
-        if self._made is None or self._made[0] != value:
-            self._made = (value, _safe_fetcher(settings, secret, self._also))
-        return self._made[1]
-
-    async def _credential(self, settings: RemoteSettings) -> Secret | None:
-        if settings.auth.secret_id is not None:
-            return await self._app.secrets.get(settings.auth.secret_id)
-        resolved = await resolve_secrets(self._app.loaded, settings, self._app.secrets)
-        return resolved.auth.token
-
-
-def _safe_fetcher(settings: RemoteSettings, secret: Secret | None, also: tuple[str, ...]) -> "SafeFetcher":
-    from oneiric.remote.fetch import Credential, FetchLimits, SafeFetcher  # noqa: PLC0415 - a distribution of its own
-
-    url = settings.manifest_url or ""
-    credentials: Sequence[Credential] = ()
-    if secret is not None and url.startswith("https://"):
-        credentials = (Credential(origin=url, value=secret, header=settings.auth.header_name),)
-    limits = FetchLimits(
-        attempts=settings.max_retries + 1,
-        backoff_seconds=max(settings.retry_base_delay, _LEAST_SECONDS),
-        backoff_cap_seconds=max(settings.retry_max_delay, _LEAST_SECONDS),
-        failures_to_open=settings.circuit_breaker_threshold,
-        open_seconds=max(settings.circuit_breaker_reset, _LEAST_SECONDS),
-    )
-    return SafeFetcher(_fetch_policy(settings, also), limits, credentials=credentials, tls=_tls(settings))
-
-
-def _fetch_policy(settings: RemoteSettings, also: tuple[str, ...]) -> "FetchPolicy":
-    from oneiric.remote.fetch import FetchPolicy  # noqa: PLC0415 - a distribution of its own
-
-    try:
-        named = [urlsplit(url) for url in (settings.manifest_url or "", *also)]
-        hosts = [parts.hostname for parts in named if parts.hostname]
-        ports = [parts.port for parts in named if parts.port is not None]
-    except ValueError as error:
-        raise ConfigurationError(f"the manifest's URL is none: {error}", "remote.manifest_url") from error
-    return FetchPolicy(
-        hosts=(*hosts, *settings.allowed_hosts),
-        http_hosts=settings.http_hosts,
-        ports=(*ports, *settings.ports),
-        private_networks=settings.private_networks,
-        roots=settings.allowed_file_uri_roots if settings.allow_file_uris else (),
-    )
-
-
-def _tls(settings: RemoteSettings) -> "ssl.SSLContext | None":
-    if not settings.verify_tls:
-        raise ConfigurationError(
-            "remote.verify_tls = false is not supported: a server that nobody verified could hold updates back",
-            "remote.ca_path = the certificate of its authority",
-        )
-    if settings.ca_path is None:
+    Raises:
+        OneiricError: As `Remote`; or what is stored is not to be used.
+    """
+    if not is_wanted(settings):
         return None
-    import ssl  # noqa: PLC0415 - only where a certificate is named
+    _require_distribution()
+    from oneiric.remote.stored import read_packed, read_stored  # noqa: PLC0415 - a distribution of its own
 
-    try:
-        return ssl.create_default_context(cafile=settings.ca_path)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"remote.ca_path {str(settings.ca_path)!r} cannot be read: {error}") from error
+    root, cache_dir, options = _root(settings.remote), settings.state_dir, _options(settings)
+    if settings.profile.inline_manifest_only:
+        path = str(settings.remote.manifest_url)
+        verify = _must_verify(settings, path, trusts_somebody=root is not None)
+        return await read_packed(path, root=root, cache_dir=cache_dir, options=options, verify_signature=verify)
+    return await read_stored(root=root, cache_dir=cache_dir, options=options)
+
+
+def _must_verify(settings: OneiricSettings, url: str, *, trusts_somebody: bool) -> bool:
+    from oneiric.remote.loader import is_network  # noqa: PLC0415 - a distribution of its own
+
+    by_rule = settings.remote.signature_required or settings.profile.name == "serverless"
+    return is_network(url) or by_rule or (trusts_somebody and url == settings.remote.manifest_url)
+
+
+def _require_distribution() -> None:
+    if find_spec("oneiric.remote") is None:
+        raise MissingExtraError("remote delivery", _DISTRIBUTION, "oneiric.remote")
 
 
 def _root(settings: RemoteSettings) -> "TrustRoot | None":
@@ -270,19 +266,27 @@ def _root(settings: RemoteSettings) -> "TrustRoot | None":
 
 def _read(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigurationError(f"remote.root_path {str(path)!r} is no file", "the root document")
         return path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"remote.root_path {str(path)!r} cannot be read: {error.strerror or error}") from error
 
 
-def _options(settings: RemoteSettings) -> "LoaderOptions":
+def _options(of: OneiricSettings, on_download: "Downloading | None" = None) -> "LoaderOptions":
     from oneiric.remote.apply import Probation  # noqa: PLC0415 - a distribution of its own
     from oneiric.remote.loader import LoaderOptions  # noqa: PLC0415 - as above
     from oneiric.remote.manifest import FactoryPolicy  # noqa: PLC0415 - as above
     from oneiric.remote.trust import ClientPolicy, EmbeddedPolicy  # noqa: PLC0415 - as above
 
+    settings = of.remote
     return LoaderOptions(
-        client=ClientPolicy(product=settings.product, channel=settings.channel or "stable", audience=settings.audience),
+        client=ClientPolicy(
+            product=settings.product,
+            channel=settings.channel or "stable",
+            audience=settings.audience,
+            is_packed=of.profile.inline_manifest_only,
+        ),
         factories=FactoryPolicy(
             domains={domain: FactoryAllowList(modules) for domain, modules in settings.factories.items()},
             general=FactoryAllowList.from_environ(os.environ),
@@ -295,7 +299,9 @@ def _options(settings: RemoteSettings) -> "LoaderOptions":
         ),
         probation=Probation(seconds=settings.probation_seconds),
         installed_only=settings.installed_modules_only,
+        lock_seconds=settings.lock_seconds,
         latency_budget_ms=settings.latency_budget_ms,
+        on_download=on_download,
     )
 
 

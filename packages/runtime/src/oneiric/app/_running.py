@@ -144,6 +144,13 @@ class RunningSystem:
         """Ask it to stop in order; returns at once."""
         self._orchestrator.request_stop()
 
+    def fail(self, reason: str) -> None:
+        """Ask it to stop in order because of what a component did, and to exit with 1; returns at once."""
+        from oneiric.runtime.logging import get_logger  # noqa: PLC0415 - loaded by now
+
+        get_logger("oneiric.app").error("task-exited", reason=reason)
+        self._orchestrator.fail(reason)
+
     def force(self) -> None:
         """Ask it to stop at once."""
         if self.system is not None:

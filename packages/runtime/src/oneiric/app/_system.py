@@ -69,7 +69,14 @@ class System:
             self.supervisor.observe(self._child_changed)
         self._otel = _otel(app)
         self._unwatch: Callable[[], object] = int
-        self._plan(options)
+        try:
+            self._plan(options)
+        except BaseException:
+            # Nobody gets to stop what never came to be: the process must be able to try again.
+            self._unwatch()
+            if self._otel is not None:
+                self._otel.shutdown()
+            raise
 
     def _plan(self, options: "OrchestrateOptions") -> None:
         app, add = self.app, self.orchestrator.add
@@ -86,7 +93,7 @@ class System:
                 settings.runtime_paths.health_path or directory / HEALTH_FILE,
                 statuses=app.lifecycle.all_statuses,
                 activity=app.activity.snapshot,
-                remote_enabled=settings.remote.enabled,
+                remote_enabled=is_wanted(settings),
                 redact=REDACTOR.mask,
             )
             app.observe(health.changed)
@@ -101,6 +108,10 @@ class System:
             app.remote.loader.observe(lambda ended: self.plane.feed.publish("remote-synced", ended.as_dict()))
             add(remote, after=("app",))
             before_services = ("app", remote.name)
+        elif settings.remote.enabled and settings.remote.manifest_url is not None and not app.beside:
+            if app.loaded.origin_of(("remote", "manifest_url")).kind == "argument":
+                app.remote.check(app.remote.url)  # it was named for this start: that nothing comes of it is an error
+            get_logger("oneiric.remote").warning("remote-off", reason=settings.why_remote_is_off)
         if self._services is not None:
             add(self._services, after=before_services)
         if has_schedules(app):
@@ -189,7 +200,7 @@ def _services(app: App) -> SupervisedServices | None:
     settings = app.settings
     if app.beside:
         return None  # the system it runs beside has them
-    if settings.runtime_supervisor.enabled and settings.profile.supervisor_enabled:
+    if settings.supervises:
         return SupervisedServices(app)
     return None
 

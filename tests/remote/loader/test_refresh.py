@@ -6,23 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.remote.delivering import URL, Client, Clock, Publisher
+from tests.remote.delivering import URL, Client, Publisher
 
 from oneiric.core.errors import FetchError
 from oneiric.remote.refresh import RemoteRefresh
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-
-@pytest.fixture
-def publisher() -> Publisher:
-    return Publisher(Clock())
-
-
-@pytest.fixture
-def client(publisher: Publisher, tmp_path: Path) -> Client:
-    return Client(publisher, tmp_path / "cache")
+    pass
 
 
 class Pauses:
@@ -69,11 +59,11 @@ async def test_a_sync_that_fails_is_tried_again_after_the_interval(publisher: Pu
     part = RemoteRefresh(client.loader, URL, interval_seconds=100, sleep=pauses, chance=lambda: 1.0)
 
     await part.start()
-    assert await pauses.asked.get() == pytest.approx(110)
+    assert await pauses.asked.get() == pytest.approx(100)
     assert client.offered("cache") is None
     publisher.fetcher.broken.clear()
     pauses.over.put_nowait(None)
-    await pauses.asked.get()
+    assert await pauses.asked.get() == pytest.approx(110)
 
     assert client.offered("cache") == "1.0"
     await part.stop()
@@ -82,11 +72,17 @@ async def test_a_sync_that_fails_is_tried_again_after_the_interval(publisher: Pu
 async def test_clients_that_start_together_do_not_ask_together(publisher: Publisher, client: Client) -> None:
     pauses = Pauses()
     publisher.publish("1.0")
-    part = RemoteRefresh(client.loader, URL, interval_seconds=100, sleep=pauses, chance=lambda: 0.0)
+    chances = iter([0.3, 0.5, 0.0])
+    await client.loader.sync(URL)
+    part = RemoteRefresh(client.loader, URL, interval_seconds=100, sleep=pauses, chance=lambda: next(chances))
 
     await part.start()
 
-    assert await pauses.asked.get() == pytest.approx(90)
+    asked = [await pauses.asked.get()]
+    for _ in range(2):
+        pauses.over.put_nowait(None)
+        asked.append(await pauses.asked.get())
+    assert asked == pytest.approx([10, 55, 90])
     await part.stop()
 
 

@@ -1,0 +1,64 @@
+"""What a process finds on the disk after a restart, and is still verified."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.remote.delivering import URL, Client, Publisher
+
+from oneiric.core.errors import DigestError, FetchError, SignatureError
+from oneiric.remote.trust import TrustedState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_the_last_good_manifest_is_in_force_after_a_restart_without_a_network(
+    publisher: Publisher, client: Client, tmp_path: Path
+) -> None:
+    publisher.publish("1.0")
+    await client.loader.sync(URL)
+    publisher.fetcher.asked.clear()
+    publisher.clock.now += 40 * 86_400  # everything has expired meanwhile
+    again = client.again()
+
+    report = await again.loader.restore()
+
+    assert report is not None
+    assert report.outcome == "restored"
+    assert publisher.fetcher.asked == []
+    assert await again.version("cache") == "1.0"
+    assert again.loader.status_document()["stale"]
+
+
+async def test_a_cache_that_was_changed_is_not_used(publisher: Publisher, client: Client, tmp_path: Path) -> None:
+    publisher.publish("1.0")
+    await client.loader.sync(URL)
+    (stored,) = (tmp_path / "cache/remote/manifests/sha256").iterdir()
+    stored.chmod(0o600)
+    stored.write_bytes(stored.read_bytes().replace(b"payload", b"PAYLOAD"))
+    again = client.again()
+
+    with pytest.raises(DigestError, match="not stored here"):
+        await again.loader.restore()
+
+    assert again.offered("cache") is None
+    assert (await again.loader.sync(URL)).outcome == "applied"
+
+
+async def test_a_refused_manifest_leaves_the_roots_that_came_with_it(
+    publisher: Publisher, client: Client, tmp_path: Path
+) -> None:
+    publisher.publish("1.0")
+    await client.loader.sync(URL)
+    publisher.repository.rotate("manifest")
+    publisher.fetcher.broken["freshness"] = FetchError("gone")
+
+    with pytest.raises(FetchError):
+        await client.loader.sync(URL)
+
+    assert len(TrustedState.load(tmp_path / "cache/trusted_state.json").roots) == 1
+    again = client.again()
+    with pytest.raises(SignatureError):  # its keys no longer count
+        await again.loader.restore()
