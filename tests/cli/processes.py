@@ -15,7 +15,7 @@ def held_until(process: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[s
     try:
         yield process
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
     finally:
         if process.poll() is None:
@@ -23,7 +23,7 @@ def held_until(process: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[s
             process.communicate()
 
 
-def until(holds: Callable[[], bool], process: "subprocess.Popen[str] | None" = None, seconds: float = 30) -> None:
+def until(holds: Callable[[], bool], process: "subprocess.Popen[str] | None" = None, seconds: float = 60) -> None:
     """Return once something holds; fail if the process ends before, or it takes too long."""
     deadline = time.monotonic() + seconds
     while not holds():

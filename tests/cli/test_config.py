@@ -71,6 +71,18 @@ def test_a_setting_that_does_not_exist_is_refused_with_what_was_meant(
     assert "http.port" in done.err
 
 
+def test_a_name_that_nobody_sets_is_explained_with_a_note_of_what_was_meant(
+    oneiric: Callable[..., Any], settings: Callable[..., str]
+) -> None:
+    path = settings("adapters: {selections: {cache: memory}}\n", "shop.yml")
+    done = oneiric("config", "explain", "adapters.selections.cach", "--config", path, "--json")
+    known = oneiric("config", "explain", "adapters.selections.cache", "--config", path)
+
+    assert (done.code, check("config-explain", done.out)["meant"]) == (0, "adapters.selections.cache")
+    assert "did you mean 'adapters.selections.cache'?" in done.err
+    assert known.err == ""
+
+
 def test_a_secret_is_not_shown(oneiric: Callable[..., Any], settings: Callable[..., str]) -> None:
     path = settings(SHOP, "shop.yml")
 
@@ -133,6 +145,46 @@ def test_a_plan_without_a_running_system_says_what_speaks_against_a_start(
     assert "has no provider 'memry'" in document["problems"][0]
 
 
+def test_a_plan_of_a_start_lists_the_services_that_it_would_start(
+    oneiric: Callable[..., Any], settings: Callable[..., str]
+) -> None:
+    path = settings("services: {selections: {greeter: one, second: two}}\n", "shop.yml")
+    done = check("config-plan", oneiric("config", "plan", "--config", path, "--json").out)
+    path = settings("runtime_supervisor: {enabled: false}\nservices: {selections: {greeter: one}}\n", "off.yml")
+    off = check("config-plan", oneiric("config", "plan", "--config", path, "--json").out)
+
+    assert [each["key"] for each in done["starts"]] == ["greeter", "second"]
+    assert (off["starts"], off["stops"]) == ([], [])
+
+
+@pytest.mark.xdist_group("processes")
+def test_the_plan_of_a_reload_lists_the_services_that_it_would_start_and_stop(
+    oneiric: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = SETTINGS + "profile: {watchers_enabled: false}\n"
+    with Orchestrator(tmp_path, settings=quiet).until_ready() as system:
+        monkeypatch.chdir(tmp_path)
+        system.settings_file.write_text(quiet.replace("greeter: one", "second: two"))
+
+        done = check("config-plan", oneiric("config", "plan", "--config", "settings.yml", "--json").out)
+        told = oneiric("config", "plan", "--config", "settings.yml").out
+        applied = system.call("config_apply")
+        system.until(lambda: serving(system) == {"second"})
+        after = check("config-plan", oneiric("config", "plan", "--config", "settings.yml", "--json").out)
+
+    second = [{"domain": "service", "key": "second", "tenant": None}]
+    greeter = [{"domain": "service", "key": "greeter", "tenant": None}]
+    assert (done["starts"], done["stops"]) == (second, greeter)
+    assert "\nSTARTS          TENANT\nservice:second       -\n" in told
+    assert "\nSTOPS            TENANT\nservice:greeter       -\n" in told
+    assert (applied["plan"]["starts"], applied["plan"]["stops"]) == (second, greeter)
+    assert (after["starts"], after["stops"], after["changes"]) == ([], [], [])
+
+
+def serving(system: Orchestrator) -> set[str]:
+    return {slot["key"] for slot in system.call("status")["slots"] if slot["current_provider"] is not None}
+
+
 def test_reading_the_configuration_makes_no_file(oneiric: Callable[..., Any], settings: Callable[..., str]) -> None:
     path = settings(SHOP, "shop.yml")
 
@@ -162,6 +214,7 @@ def test_the_plan_of_a_running_system_is_its_own(
     assert (done.code, done.err, document["running"]) == (0, "", True)
     assert [(swap["key"], swap["from"], swap["to"]) for swap in document["swaps"]] == [("greeter", "one", "two")]
     assert "service:greeter" in told.out
+    assert (document["starts"], document["stops"]) == ([], []), "what serves is swapped"
     assert other.err.startswith("note: the system read its own configuration")
     assert refused.code == 2
     assert "settings.yml:1" in json.loads(refused.out)["error"]["message"]

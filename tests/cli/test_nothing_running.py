@@ -81,6 +81,43 @@ def test_a_pause_is_written_to_the_store_and_says_so(oneiric: Callable[..., Any]
     assert STATE.stat().st_mode & 0o777 == 0o700
 
 
+def test_activity_is_narrowed_to_a_domain_a_key_and_a_state(oneiric: Callable[..., Any]) -> None:
+    oneiric("pause", "cache")
+    oneiric("drain", "adapter:queue")
+
+    def listed(*narrowed: str) -> list[str]:
+        document = check("activity", oneiric("activity", *narrowed, "--json").out)
+        assert sum(document["counts"].values()) == len(document["activity"])
+        return [row["key"] for row in document["activity"]]
+
+    assert listed() == listed("--domain", "adapter") == ["cache", "queue"]
+    assert listed("cache") == listed("adapter:cache") == listed("--key", "cache") == ["cache"]
+    assert listed("--state", "draining") == listed("queue", "--state", "draining") == ["queue"]
+    assert listed("cache", "--state", "draining") == listed("--domain", "service") == []
+    assert oneiric("activity", "--state", "paused", "queue").out.endswith("\nNothing that was asked for is paused.\n")
+
+
+@pytest.mark.parametrize(
+    ("narrowed", "code", "sentence"),
+    [
+        (["cahce"], 4, "did you mean 'cache'?"),
+        (["adapter:cahce"], 4, "did you mean 'cache'?"),
+        (["--domain", "adaptr"], 4, "there is no domain 'adaptr'"),
+        (["--state", "stopped"], 2, "--state must be paused or draining, not 'stopped'"),
+        (["cache", "--key", "queue"], 2, "the key is 'cache' or 'queue', not both"),
+        (["adapter:cache", "--domain", "service"], 2, "the domain is 'adapter' or 'service', not both"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_activity_of_what_does_not_exist_is_refused(
+    narrowed: list[str], code: int, sentence: str, oneiric: Callable[..., Any]
+) -> None:
+    done = oneiric("activity", *narrowed)
+
+    assert (done.code, done.out) == (code, "")
+    assert sentence in done.err
+
+
 def test_what_was_paused_in_the_store_is_resumed_there(oneiric: Callable[..., Any]) -> None:
     oneiric("pause", "cache")
     told = oneiric("pause", "adapter:cache", "--resume")
@@ -197,10 +234,14 @@ def test_a_state_directory_that_is_a_file_is_an_error(oneiric: Callable[..., Any
 
 
 def test_supervision_is_described_from_the_settings(oneiric: Callable[..., Any], settings: Callable[..., str]) -> None:
-    path = settings("services: {selections: {pay: cash}}\nruntime_supervisor: {strategy: one_for_all}\n", "shop.yml")
+    path = settings(
+        "services: {selections: {pay: cash}}\ntenants: {acme: {service: {pay: card}}}\n"
+        "runtime_supervisor: {strategy: one_for_all}\n",
+        "shop.yml",
+    )
 
     document = check("supervisor-info", oneiric("supervisor-info", "--config", path, "--json").out)
 
     assert (document["running"], document["enabled"], document["supervisor"]) == (False, True, None)
     assert document["configured"]["strategy"] == "one_for_all"
-    assert document["configured"]["services"] == ["pay"]
+    assert document["configured"]["services"] == ["pay", "pay of acme"]

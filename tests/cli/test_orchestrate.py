@@ -167,7 +167,7 @@ def test_the_published_options_reach_the_running_system() -> None:
     with orchestrating(*options, PORT="0") as ready:
         status = asked("status")
         keys = {(each["domain"], each["key"]) for each in asked("components", shadowed=False)["keys"]}
-        connection = http.client.HTTPConnection(ready["http"]["host"], ready["http"]["port"], timeout=20)
+        connection = http.client.HTTPConnection(ready["http"]["host"], ready["http"]["port"], timeout=60)
         connection.request("GET", "/healthz")
         answered = connection.getresponse().status
         connection.close()

@@ -1,6 +1,8 @@
 """Publish and consume by commands alone: sign → verify → sync, and the tampered twin of each refused."""
 
+import fcntl
 import json
+import os
 import stat
 import zipfile
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.cli.documents import check
+from tests.cli.publishing import web_publisher
 from tests.cli.systems import system
 
 from oneiric.remote.testing import tampered
@@ -110,6 +113,20 @@ def test_what_is_signed_is_verified_and_its_tampered_twin_is_refused_with_5(publ
     assert (synced.code, error_of(synced)) == (5, "SignatureError")
 
 
+def test_a_packed_manifest_is_verified_without_what_says_that_it_is_current(publisher: Publisher) -> None:
+    publisher.publish("1.0")
+    (publisher.home / "site/freshness.json").unlink()
+
+    alone = publisher.run("manifest", "verify", "site/manifest.json", "--root", "root.json")
+    packed = publisher.ok("manifest", "verify", "site/manifest.json", "--root", "root.json", "--packed")
+
+    told = publisher.run("manifest", "verify", "site/manifest.json", "--root", "root.json", "--packed").out
+
+    assert (alone.code != 0, "freshness.json" in alone.err, "or --packed" in alone.err) == (True, True, True)
+    assert "nothing says whether it is current: it is packed" in told
+    assert (packed["version"], packed["freshness_version"]) == (1, None)
+
+
 def test_a_manifest_signed_with_another_key_is_refused_with_5(publisher: Publisher) -> None:
     publisher.ok("manifest", "keygen", "keys/thief")
     publisher.publish("1.0", key="thief")
@@ -151,6 +168,23 @@ def test_an_older_manifest_is_refused_with_5_and_told_by_status(publisher: Publi
     status = oneiric("--config", "settings.yml", "remote-status")
     assert "RollbackError" in status.out
     assert "acme version 2, envelope" in status.out  # what is stored is told all the same
+
+
+def test_a_cache_that_another_process_syncs_into_is_waited_for_as_long_as_the_settings_say(
+    publisher: Publisher, oneiric: Run
+) -> None:
+    publisher.publish("1.0")
+    Path("settings.yml").write_text(SETTINGS.replace("  enabled: true\n", "  enabled: true\n  lock_seconds: 0\n"))
+    Path(".oneiric_cache").mkdir(mode=0o700)
+    with Path(".oneiric_cache/remote.lock").open("w") as held:
+        held.write("4711")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        done = oneiric("--config", "settings.yml", "remote-sync")
+
+    assert (done.code, "is in use by pid 4711, which syncs there" in done.err) == (1, True), done
+    assert oneiric("--config", "settings.yml", "remote-sync").code == 0
 
 
 def test_an_artifact_that_was_changed_is_refused_with_5(publisher: Publisher, oneiric: Run) -> None:
@@ -280,3 +314,45 @@ def test_what_has_expired_since_it_was_written_is_stale_with_3(publisher: Publis
 
     assert done.code == 3
     assert "STALE" in done.out
+
+
+def test_what_may_be_secret_in_the_manifests_url_is_shown_by_no_command(oneiric: Run) -> None:
+    with web_publisher(Path.cwd()) as server:
+        server.publish(server.entry("1.0"))
+        settings = Path("settings.yml")
+        settings.write_text(settings.read_text().replace("manifest.json", "manifest.json?sig=S3CR3T-4711"))
+        outputs = []
+        with system(server.home, settings.read_text()):
+            commands = [
+                ["remote-sync"],
+                ["remote-status"],
+                ["status"],
+                ["health"],
+                ["list"],
+                ["explain", "adapter:cache"],
+            ]
+            for command in commands:
+                for form in ([], ["--json"]):
+                    done = oneiric("--config", "settings.yml", *command, *form)
+                    assert done.code == 0, done
+                    outputs += [done.out, done.err]
+        for form in ([], ["--json"]):
+            done = oneiric("--config", "settings.yml", "remote-status", *form)
+            outputs += [done.out, done.err]
+        outputs += [path.read_text() for path in Path(".oneiric_cache").glob("*.json")]
+        outputs.append(Path("log.txt").read_text())
+
+    assert any("/acme/manifest.json?sig=S3CR3T-4711" in path for path in server.asked)
+    assert not [each for each in outputs if "S3CR3T" in each]
+
+
+def test_a_root_that_is_no_file_is_an_error_and_nobody_waits_for_it(publisher: Publisher, oneiric: Run) -> None:
+    publisher.publish("1.0")
+    root = publisher.home / "root.json"
+    root.unlink()
+    os.mkfifo(root)
+
+    done = oneiric("--config", "settings.yml", "remote-sync", "--json")
+
+    assert (done.code, error_of(done)) == (2, "ConfigurationError")
+    assert "no file" in json.loads(done.out)["error"]["message"]

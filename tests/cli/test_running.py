@@ -77,6 +77,19 @@ def test_the_user_owns_what_nobody_was_named_for(asked: Any) -> None:
     assert document["owner"]
 
 
+def test_activity_of_the_running_system_is_narrowed(asked: Any) -> None:
+    asked("pause", "greeter")
+    asked("drain", "line")
+    paused = check("activity", asked("activity", "--state", "paused", "--json").out)
+    line = check("activity", asked("activity", "service:line", "--json").out)
+    unknown = asked("activity", "greter")
+
+    assert [row["key"] for row in paused["activity"]] == ["greeter"]
+    assert (line["running"], [row["draining"] for row in line["activity"]]) == (True, [True])
+    assert asked("activity", "caller").out.endswith("Nothing that was asked for is paused or draining.\n")
+    assert (unknown.code, "'greter'" in unknown.err) == (4, True)
+
+
 def test_a_drain_of_an_idle_key_is_empty_at_once(asked: Any) -> None:
     done = asked("drain", "greeter", "--wait", "--json")
 
@@ -171,12 +184,19 @@ def test_a_failed_swap_leaves_the_old_one_serving_and_says_which_step(running: O
 
 def test_a_retired_key_serves_nothing(running: Orchestrator, asked: Any) -> None:
     document = check("retire", asked("retire", "greeter", "--json").out)
+    assert supervised(asked) == {"service:greeter": "retired", "service:caller": "running"}
     back = asked("swap", "greeter", "--provider", "one")
 
     assert (document["provider"], document["status"]["state"]) == (None, "retired")
     assert back.out.startswith("service:greeter nothing → one\n")
+    assert supervised(asked) == {"service:greeter": "running", "service:caller": "running"}
     assert asked("retire", "line").out.startswith("service:line serves nothing\n")
     asked("swap", "line")
+
+
+def supervised(asked: Any) -> dict[str, str]:
+    document = check("supervisor-info", asked("supervisor-info", "--json").out)
+    return {child["name"]: child["state"] for child in document["supervisor"]["children"]}
 
 
 def test_a_rotated_secret_swaps_what_uses_it(running: Orchestrator, asked: Any) -> None:
@@ -277,7 +297,7 @@ def test_events_are_followed_one_document_a_line(running: Orchestrator) -> None:
             keep_swapping = not readable(following.stdout, 0.2)
         document = check("events", following.stdout.readline())
         following.send_signal(signal.SIGINT)
-        rest, _ = following.communicate(timeout=20)
+        rest, _ = following.communicate(timeout=60)
 
     assert following.returncode == 130
     assert document["data"]["key"] == "line"
@@ -300,7 +320,7 @@ def test_a_system_that_does_not_answer_is_an_error_and_not_nothing(running: Orch
             command("pause", "adapter:cache"), cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as pausing:
             deaf.accept()[0].close()
-            _, told = pausing.communicate(timeout=20)
+            _, told = pausing.communicate(timeout=60)
 
     assert pausing.returncode == 1
     assert "control.sock broke" in told

@@ -26,7 +26,7 @@ def held(project: Project, *arguments: str) -> "subprocess.Popen[str]":
     """Begin a run whose second node waits while the file ``held`` is there, and return once it does."""
     (project.home / "held").touch()
     process = project.begin(*arguments)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while "second" not in project.lines():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -235,6 +235,42 @@ def test_a_paused_workflow_is_not_run(project: Project) -> None:
 
     assert (done.returncode, "stocktaking" in done.stderr) == (1, True)
     assert project.lines() == []
+
+
+OWN_QUEUE = """
+from oneiric.adapters.queue.sqlite import SQLiteQueueAdapter
+from oneiric.core import Candidate
+
+
+def register(resolver):
+    for key in ("queue", "orders"):
+        resolver.register(Candidate(
+            domain="adapter", key=key, provider="table", factory=SQLiteQueueAdapter,
+            settings_model="oneiric.adapters.queue.sqlite:SQLiteQueueSettings",
+        ))
+    resolver.register(Candidate(domain="task", key="pack", provider="shop", factory=dict))
+    resolver.register(Candidate(
+        domain="workflow", key="fulfil", provider="shop", factory=dict,
+        metadata={"dag": {"nodes": [{"id": "pack", "task": "pack"}], "queue_category": "orders"}},
+    ))
+"""
+
+
+def test_a_workflow_that_states_its_queue_is_enqueued_there_and_another_one_is_refused(
+    oneiric: Callable[..., Any],
+) -> None:
+    Path("own_queue_of_test.py").write_text(OWN_QUEUE)
+    enqueue = ("--import", "own_queue_of_test", "workflow", "enqueue", "fulfil")
+    other = oneiric(*enqueue, "--queue", "queue")
+    astray = oneiric(*enqueue, "--provider", "table")
+    own = oneiric(*enqueue, "--queue", "orders", "--provider", "table")
+
+    assert (other.code, other.out) == (2, "")
+    assert "--queue is 'queue', and the definition of workflow 'fulfil' states queue_category 'orders'" in other.err
+    assert "Try: leave --queue out, or change the definition" in other.err
+    assert (astray.code, "Try: --queue orders --provider table" in astray.err) == (2, True)
+    assert (own.code, own.err) == (0, "")
+    assert "orders (table); `oneiric worker --queue orders` works it off" in own.out
 
 
 def test_the_options_of_the_quick_start_work_as_they_are_written(oneiric: Callable[..., Any]) -> None:

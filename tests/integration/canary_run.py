@@ -275,7 +275,7 @@ async def fall_ill(run: Run, app: App, system: RunningSystem) -> None:
 
     stop = app.lifecycle.observe(watch)
     app.lifecycle.get_instance("service", "ill").fault = "health"
-    await asyncio.wait_for(restarted.wait(), 30)
+    await asyncio.wait_for(restarted.wait(), 60)
     stop()
     run.tell("supervisor", system.system.supervisor.info())
 

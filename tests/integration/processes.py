@@ -136,7 +136,7 @@ class Orchestrator:
         self.settings_file.write_text(settings)
         (home / "parts_of_test.py").write_text(PARTS)
         self.state = home / ".oneiric_cache"
-        self.client = ControlClient(control_socket_path(self.state), timeout_seconds=20)
+        self.client = ControlClient(control_socket_path(self.state), timeout_seconds=60)
         self.log_file = home / "log.txt"
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("ONEIRIC_", "PORT"))}
         with self.log_file.open("ab") as log:
@@ -178,7 +178,7 @@ class Orchestrator:
         self.until(lambda: self.call("status")["ready"])
         return self
 
-    def until(self, holds: Any, seconds: float = 20) -> None:
+    def until(self, holds: Any, seconds: float = 60) -> None:
         """Return once *holds* does; errors of the control API count as not yet."""
         deadline = time.monotonic() + seconds
         while True:
@@ -189,7 +189,7 @@ class Orchestrator:
             assert time.monotonic() < deadline, f"it took more than {seconds} s:\n{self.log}"
             time.sleep(0.02)  # polls another process, which tells nobody
 
-    def end(self, number: signal.Signals = signal.SIGTERM, seconds: float = 20) -> int:
+    def end(self, number: signal.Signals = signal.SIGTERM, seconds: float = 60) -> int:
         """Send a signal and return what it exits with."""
         self.process.send_signal(number)
         return self.process.wait(seconds)

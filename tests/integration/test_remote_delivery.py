@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import structlog
 import trustme
@@ -21,9 +22,15 @@ from tests.remote.archives import packed
 
 from oneiric.app import App, OrchestrateOptions, RunningSystem
 from oneiric.core.errors import ConfigurationError, SignatureError
+from oneiric.core.resolution import Resolver
+from oneiric.core.security import FactoryAllowList
+from oneiric.remote.loader import LoaderOptions, RemoteLoader, is_network
+from oneiric.remote.manifest import FactoryPolicy
 from oneiric.remote.testing import RepositorySimulator, tampered
 from oneiric.remote.testing_http import MisbehavingServer
+from oneiric.remote.trust import TrustRoot
 from oneiric.runtime.control import ControlClient, control_socket_path
+from oneiric.runtime.settings import RemoteSettings
 
 CODE = "# {token}\nclass Part:\n    version = {version!r}\n    async def health(self):\n        return True\n"
 
@@ -177,6 +184,63 @@ def test_a_running_system_starts_with_what_is_stored_and_syncs_when_told_to(tmp_
     asyncio.run(run())
 
 
+def test_the_metrics_count_what_serves_although_it_was_revoked(tmp_path: Path) -> None:
+    async def run() -> None:
+        publisher = Publisher()
+        async with publisher.server:
+            publisher.publish("1.0")
+            chosen = {"http.port": 0, "adapters.selections.cache": "acme", "remote.refresh_interval": None}
+            app, system, task = await started(publisher.settings(tmp_path, **chosen))
+            await app.lifecycle.activate("adapter", "cache")
+            assert system.http is not None
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{system.http.port}") as client:
+                assert revoked_in_use((await client.get("/metrics")).text) == 0
+                publisher.repository.revoked.update(publisher.repository.artifacts)
+                publisher.publish("1.0")
+                await app.remote.sync()
+                assert revoked_in_use((await client.get("/metrics")).text) == 1
+            await stopped((app, system, task))
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("days_old", "stale"), [(0, 0.0), (2, 1.0)])
+def test_the_metrics_say_whether_what_is_in_force_has_expired(tmp_path: Path, days_old: int, stale: float) -> None:
+    """A publisher who froze is not believed, what was stored serves on, and the gauge says that it is old."""
+
+    def then() -> float:
+        return time.time() - days_old * 86_400
+
+    async def run() -> None:
+        repository = RepositorySimulator(product="acme", now=then)
+        (tmp_path / "root.json").write_bytes(repository.roots[0])
+        mirror(repository, tmp_path / "mirror", "1.0")
+        url, state = str(tmp_path / "mirror/manifest.json"), tmp_path / "state"
+        options = LoaderOptions(factories=FactoryPolicy(general=FactoryAllowList(("acme",))))
+        root = TrustRoot.pinned(repository.roots[0])
+        before = RemoteLoader(Resolver(), root=root, cache_dir=state, options=options, clock=then)
+        assert (await before.sync(url, apply=False)).outcome == "stored"
+        settings = {"remote.manifest_url": url, "remote.root_path": str(tmp_path / "root.json"), "http.port": 0}
+        settings |= {"remote.enabled": True, "remote.cache_dir": str(state), "remote.refresh_interval": None}
+        app, system, task = await started(settings)
+        assert app.resolver.resolve("adapter", "cache").version == "1.0"
+        assert system.http is not None
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{system.http.port}") as client:
+            assert gauge((await client.get("/metrics")).text, "oneiric_remote_stale") == stale
+        await stopped((app, system, task))
+
+    asyncio.run(run())
+
+
+def revoked_in_use(page: str) -> float:
+    return gauge(page, "oneiric_remote_revoked_in_use")
+
+
+def gauge(page: str, name: str) -> float:
+    (line,) = [line for line in page.splitlines() if line.startswith(name)]
+    return float(line.split()[-1])
+
+
 async def started(settings: dict[str, Any]) -> tuple[App, RunningSystem, asyncio.Task[int]]:
     app = App.open(overrides=settings, environ={}, keep_state=True)
     ready: asyncio.Future[RunningSystem] = asyncio.get_running_loop().create_future()
@@ -204,6 +268,54 @@ def test_a_serverless_system_reads_no_network_and_nothing_unsigned(tmp_path: Pat
                 await app.remote.sync()
 
     asyncio.run(run())
+
+
+def test_a_fetcher_has_the_limits_of_the_settings(tmp_path: Path) -> None:
+    async def run() -> None:
+        settings = {"remote.manifest_url": "https://updates.example/manifest.json", "remote.cache_dir": str(tmp_path)}
+        settings |= {"remote.retry_jitter": "0.5", "remote.max_retries": "4", "remote.retry_max_delay": "7"}
+        async with App.open(overrides=settings, environ={}) as app:
+            fetcher = await app.remote._fetching._fetcher()  # inside on purpose: chance cannot be waited for
+        limits = fetcher._limits
+        assert (limits.jitter, limits.attempts, limits.backoff_cap_seconds) == (0.5, 5, 7.0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_files_that_are_allowed_are_read_whether_or_not_the_network_is(tmp_path: Path, is_enabled: bool) -> None:
+    async def run() -> None:
+        archive = packed({"acme.py": CODE.format(token=secrets.token_hex(), version="1.0")})
+        artifact = tmp_path / "store/acme.zip"
+        artifact.parent.mkdir()
+        artifact.write_bytes(archive)
+        repository = RepositorySimulator(product="acme", now=time.time)
+        stated = {**repository.add_artifact(archive), "uri": artifact.as_uri()}
+        about = {"domain": "service", "key": "part", "provider": "acme", "factory": "acme:Part", "version": "1.0"}
+        repository.publish([{**about, **stated}])
+        for name, data in {"root.json": repository.roots[0], "manifest.json": repository.manifest}.items():
+            (tmp_path / name).write_bytes(data)
+        (tmp_path / "freshness.json").write_bytes(repository.freshness)
+        settings = {
+            "remote.manifest_url": str(tmp_path / "manifest.json"),
+            "remote.root_path": str(tmp_path / "root.json"),
+            "remote.cache_dir": str(tmp_path / "state"),
+            "remote.allow_file_uris": True,
+            "remote.allowed_file_uri_roots": [str(artifact.parent)],
+            "profile.remote_enabled": is_enabled,
+        }
+        async with App.open(overrides=settings, environ={}) as app:
+            assert (await app.remote.sync()).digest_checks == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://a/b", "HTTP://a", "file:///a/b", "FILE://a", "a/b.json", "./x://y", "dir/a://b", "ftp://a", "", "1://a"],
+)
+def test_settings_and_loader_agree_on_what_is_on_the_network(url: str) -> None:
+    assert RemoteSettings(manifest_url=url).is_on_network == is_network(url)
 
 
 def test_where_somebody_is_trusted_the_configured_file_cannot_be_swapped_for_an_unsigned_one(tmp_path: Path) -> None:

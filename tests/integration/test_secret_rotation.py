@@ -253,7 +253,7 @@ def test_what_would_fetch_its_own_settings_is_refused_and_not_waited_for(tmp_pat
     async def scenario() -> None:
         extra = '[adapters.provider_settings.env]\nprefix = "${secret:prefix}"\n'
         async with running(tmp_path, extra, password="p", token="t") as system:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 with pytest.raises(Exception, match="what secrets are fetched from"):
                     await system.lifecycle.activate("adapter", "secrets", "env")
 
@@ -270,7 +270,7 @@ def test_the_refresh_brings_a_new_value_to_its_users(tmp_path: Path, parts: None
             refresh = SecretsRefresh(system.hook)
             await refresh.start()
             system.put(password="p2", token="t1")
-            report = await asyncio.wait_for(told, 10)
+            report = await asyncio.wait_for(told, 60)
             await refresh.stop()
             assert (report.by, report.rotated) == ("refresh", ("db/password",))
             assert (await system.urls())[0] == "https://u:p2@h"

@@ -72,7 +72,7 @@ class Appending:
         print(idempotency_key, flush=True)
 
 async def main(path):
-    queue = SQLiteQueueAdapter(SQLiteQueueSettings(path=path, visibility_seconds=0.3))
+    queue = SQLiteQueueAdapter(SQLiteQueueSettings(path=path, visibility_seconds=1.0))
     await queue.init()
 
     @contextlib.asynccontextmanager
@@ -107,7 +107,7 @@ def test_killed_workers_lose_no_message_and_repeat_only_what_they_held(tmp_path:
         queue = SQLiteQueueAdapter(SQLiteQueueSettings(path=path))
         await queue.init()
         found: dict[str, Any] = {}
-        while deliveries := await queue.receive(max_messages=50, wait_seconds=0.6):
+        while deliveries := await queue.receive(max_messages=50, wait_seconds=3):
             for delivery in deliveries:
                 assert await queue.ack(delivery)
                 found[delivery.payload["idempotency_key"]] = delivery.attempt

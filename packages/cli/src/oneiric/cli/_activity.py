@@ -1,5 +1,6 @@
 """Pausing, draining and resuming a key: in the running system, or in the store that the next one reads."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,22 @@ import typer
 from oneiric.cli._output import Style, printable
 from oneiric.cli._questions import domain_among, domain_of, named
 from oneiric.cli._running import Place, caller, place_of
-from oneiric.cli._times import clock_time
+from oneiric.cli._times import clock_time, moment_after
 from oneiric.cli._view import View, options_of, view_of
 
 if TYPE_CHECKING:
     from oneiric.runtime.activity import DomainActivity
 
-__all__ = ["Change", "activity_text", "apply_change", "asked_of_running", "state_words", "store_path", "stored"]
+__all__ = [
+    "Change",
+    "activity_text",
+    "apply_change",
+    "asked_of_running",
+    "change_asked",
+    "state_words",
+    "store_path",
+    "stored",
+]
 
 _STORE: Final = "domain_activity.sqlite"
 _SCOPES: Final = {
@@ -52,6 +62,24 @@ class Change:
         return told if self.operation == "resume" else told | {"until": self.until}
 
 
+def change_asked(
+    operation: Literal["pause", "drain", "resume"],
+    key: str,
+    domain: str | None,
+    *,
+    note: str | None,
+    owner: str | None,
+    until: str | None,
+) -> Change:
+    """Return a change as it was typed.
+
+    Raises:
+        ConfigurationError: *until* is no time, or over.
+    """
+    end = None if until is None else moment_after("--until", until, time.time())
+    return Change(operation=operation, key=key, domain=domain, note=note, owner=owner, until=end)
+
+
 def apply_change(context: typer.Context, change: Change) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Make a change where it takes effect, and return the document about it and notes.
 
@@ -65,7 +93,7 @@ def apply_change(context: typer.Context, change: Change) -> tuple[dict[str, Any]
         return {"running": True, "scope": "running", "store": None, **answer}, ()
     import asyncio  # noqa: PLC0415 - where no system runs
 
-    view = view_of(context, needs_settings=True)
+    view = view_of(context, needs_settings=True, with_stored=True)
     domain, key = named(change.key, change.domain)
     domain = domain_of(view.resolver, key, domain)
     view.resolver.explain(domain, key)  # raises for a key that is none, with what is near

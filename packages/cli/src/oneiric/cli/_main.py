@@ -74,7 +74,8 @@ def _report(error: Exception, wants: frozenset[str]) -> int:
     if hasattr(error, "format_message"):  # the parser's errors have no public base class
         return _print_error("UsageError", _sentence(error), _usage_hint(error), 2, wants)
     if hasattr(error, "exit_code") and hasattr(error, "hint"):  # an OneiricError; core may not be loaded yet
-        return _print_error(name, str(getattr(error, "message", error)), error.hint, error.exit_code, wants)
+        message = "; ".join([str(getattr(error, "message", error)), *getattr(error, "__notes__", ())])
+        return _print_error(name, message, error.hint, error.exit_code, wants)
     sentence = f"internal error, {name}: {error}" if str(error) else f"internal error, {name}"
     return _print_error(name, sentence, "the same command with --debug", 1, wants)
 

@@ -8,6 +8,7 @@ from oneiric.app import App
 from oneiric.cli._options import RootOptions
 from oneiric.cli._questions import domain_of, keys_asked
 from oneiric.cli._running import place_of
+from oneiric.cli._stored import add_stored
 from oneiric.cli._view import load_extras
 from oneiric.core.errors import OneiricError, ResolutionError
 
@@ -30,6 +31,7 @@ def probe_here(options: RootOptions, domain: str | None, key: str | None, *, eve
     overrides = {"logging.level": level, "runtime_paths.activity_store": None}
     app = App.open(options.config, profile=options.profile, overrides=overrides, keep_state=False)
     load_extras(options, app.resolver)
+    stored = add_stored(app.resolver, app.settings)
     if key is not None:
         domain = domain_of(app.resolver, key, domain)
     asked = keys_asked(app.resolver, domain, key)
@@ -44,9 +46,10 @@ def probe_here(options: RootOptions, domain: str | None, key: str | None, *, eve
         "healthy": all(row["health"] != "unhealthy" for row in rows),
         "ready": None,
         "reasons": [],
+        "degraded": [],
         "slots": rows,
         "runtime": None,
-        "problems": [str(problem) for problem in app.report.errors],
+        "problems": [*map(str, app.report.errors), *(() if stored is None else stored.problems)],
     }
 
 

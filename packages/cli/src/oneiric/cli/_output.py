@@ -14,6 +14,7 @@ __all__ = [
     "Result",
     "Style",
     "compact",
+    "counted",
     "json_line",
     "json_text",
     "make_stdio_safe",
@@ -101,6 +102,11 @@ def compact(value: object) -> str:
     import json  # noqa: PLC0415 - as above
 
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def counted(things: int, one: str, many: str) -> str:
+    """Return a number with its noun."""
+    return f"{things} {one if things == 1 else many}"
 
 
 def printable(text: object) -> str:

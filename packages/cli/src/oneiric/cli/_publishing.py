@@ -85,8 +85,12 @@ def whole_number(text: str | None, option: str) -> int | None:
     return int(text)
 
 
-def read_file(path: str) -> bytes:
+def read_file(path: str, hint: str = "the path") -> bytes:
     """Return the content of a file that the operator named.
+
+    Args:
+        path: The file.
+        hint: What to try where it cannot be read.
 
     Raises:
         ConfigurationError: It cannot be read, or is longer than any document.
@@ -95,7 +99,7 @@ def read_file(path: str) -> bytes:
         with Path(path).open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}", "the path") from error
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}", hint) from error
     if len(data) > _MOST_BYTES:
         raise ConfigurationError(f"{path} is longer than {_MOST_BYTES} bytes")
     return data

@@ -37,10 +37,8 @@ def keys_asked(resolver: Resolver, domain: str | None, key: str | None) -> list[
     asked = [(each, name) for each in domains for name in resolver.keys(each) if key in {None, name}]
     if asked or (key is None and (domain is None or domain in BUILTIN_DOMAINS)):
         return asked
-    if domain is None:
-        raise ResolutionError(f"no domain has a key {key!r}", "oneiric list")
     if key is not None:
-        resolver.explain(domain, key)  # raises, with what is near
+        resolver.explain(domain_of(resolver, key, domain), key)  # one of them raises, with what is near
     known = ", ".join(resolver.domains()) or "none"
     raise ResolutionError(f"there is no domain {domain!r}; there are: {known}", "oneiric list")
 

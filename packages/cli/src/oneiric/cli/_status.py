@@ -5,6 +5,7 @@ from typing import Any
 from oneiric.cli._activity import store_path, stored
 from oneiric.cli._questions import domain_among, keys_asked, why_of
 from oneiric.cli._running import Place
+from oneiric.cli._stored import add_stored
 from oneiric.cli._view import View
 from oneiric.core.resolution import Explanation
 from oneiric.runtime.state_files import read_lifecycle
@@ -31,22 +32,27 @@ def running_status(place: Place, domain: str | None, key: str | None) -> dict[st
     base = {(slot["domain"], slot["key"]): slot for slot in told["slots"] if _is_base(slot)}
     asked = {(each["domain"], each["key"]) for each in listed}
     activity = {(row["domain"], row["key"]): row for row in told["activity"]}
-    is_narrowed = domain is not None or key is not None
     return {
         "running": True,
         "settings": None,
         "profile": told["profile"],
         "system": {name: told[name] for name in _OF_SYSTEM} | {"problems": told["problems"]},
         "keys": [_component(each, base, activity) for each in listed],
-        "other_slots": [
-            slot
-            for slot in told["slots"]
-            if not _is_base(slot) and (not is_narrowed or (slot["domain"], slot["key"]) in asked)
-        ],
+        "other_slots": [slot for slot in told["slots"] if _is_other(slot, asked, domain, key)],
         "snapshot": {"path": None, "error": None},
         "store": {"path": str(store_path(place)), "problem": None},
         "problems": [],
+        "stored": None,
     }
+
+
+def _is_other(slot: dict[str, Any], asked: set[tuple[str, str]], domain: str | None, key: str | None) -> bool:
+    """Tell whether a slot is told beside the keys: a tenant's, one opened beside, or what has no candidate any more."""
+    is_listed = (slot["domain"], slot["key"]) in asked
+    is_wanted = domain in {None, slot["domain"]} and key in {None, slot["key"]}
+    if not _is_base(slot):
+        return is_listed or (domain is None and key is None)
+    return not is_listed and is_wanted and slot["withdrawn"] and slot["current_provider"] is not None
 
 
 def _is_base(slot: dict[str, Any]) -> bool:
@@ -84,6 +90,7 @@ def stored_status(view: View, place: Place, domain: str | None, key: str | None)
         if each.get("tenant") is None and not each.get("beside")
     }
     rows, problem = stored(place)
+    delivered = add_stored(view.resolver, place.loaded.settings)
     activity = {(row["domain"], row["key"]): row for row in rows}
     asked = keys_asked(view.resolver, domain, key)
     is_there = reading.document is not None or reading.problem is not None
@@ -100,6 +107,7 @@ def stored_status(view: View, place: Place, domain: str | None, key: str | None)
         "snapshot": {"path": str(reading.path) if is_there else None, "error": reading.problem},
         "store": {"path": str(store_path(place)), "problem": problem},
         "problems": view.problems,
+        "stored": None if delivered is None else delivered.as_dict(),
     }
 
 

@@ -4,6 +4,7 @@ Without settings neither pydantic nor asyncio is loaded: only the core's resolut
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from oneiric.cli._options import RootOptions
+from oneiric.cli._output import Style, printable, write
 from oneiric.core.catalog import DiscoveryReport, discover, read_catalog, register_modules
 from oneiric.core.resolution import Resolver
 
 if TYPE_CHECKING:
+    from oneiric.cli._stored import StoredManifest
     from oneiric.runtime.settings import LoadedSettings
 
 __all__ = ["DEMO_ORIGIN", "View", "is_configured", "load_demo", "load_extras", "options_of", "view_of"]
@@ -34,12 +37,14 @@ class View:
         resolver: Filled by discovery.
         report: What discovery registered, and what it left out.
         loaded: The settings; None when nothing is configured.
+        stored: What remote delivery has stored; None when that is nothing, or nobody asked.
     """
 
     options: RootOptions
     resolver: Resolver
     report: DiscoveryReport
     loaded: "LoadedSettings | None"
+    stored: "StoredManifest | None" = None
 
     @property
     def settings(self) -> "LoadedSettings":
@@ -74,13 +79,17 @@ def options_of(context: typer.Context) -> RootOptions:
     return options
 
 
-def view_of(context: typer.Context, *, load_plugins: bool = False, needs_settings: bool = False) -> View:
+def view_of(
+    context: typer.Context, *, load_plugins: bool = False, needs_settings: bool = False, with_stored: bool = False
+) -> View:
     """Discover what is installed and apply what is configured.
 
     Args:
         context: The call.
         load_plugins: Also load plugins written as code, whatever the settings say.
         needs_settings: Load the settings also where nothing is configured, so that `View.settings` is there.
+        with_stored: Also what remote delivery has stored, as a start would have it; what is wrong with that goes to
+            stderr.
 
     Raises:
         ConfigurationError: The settings, or ``ONEIRIC_STACK_ORDER``, are wrong.
@@ -104,7 +113,20 @@ def view_of(context: typer.Context, *, load_plugins: bool = False, needs_setting
         )
         register_modules(resolver, plugins.imports, named_by="plugins.imports")
     load_extras(options, resolver)
-    return View(options, resolver, report, loaded)
+    return View(options, resolver, report, loaded, _stored(resolver, loaded) if with_stored else None)
+
+
+def _stored(resolver: Resolver, loaded: "LoadedSettings | None") -> "StoredManifest | None":
+    if loaded is None:
+        return None
+    from oneiric.cli._stored import add_stored  # noqa: PLC0415 - only where something is configured
+
+    stored = add_stored(resolver, loaded.settings)
+    if stored is not None:
+        # At once: what is missing now may be what the command fails for.
+        style = Style.of(sys.stderr)
+        write(sys.stderr, [f"{style('yellow', 'warning:')} {printable(each)}" for each in stored.problems])
+    return stored
 
 
 def load_extras(options: RootOptions, resolver: Resolver) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from oneiric.cli._output import Result, Style, table
+from oneiric.cli._parameters import OnlyDomain, OnlyKey
 from oneiric.cli._questions import checked, named
 from oneiric.cli._running import place_of
 from oneiric.cli._times import clock_time, moment_before
@@ -23,10 +24,10 @@ def command(  # noqa: PLR0917 - typer's way to declare options
     context: typer.Context,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Only later ones: 15m ago, or ISO 8601.")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Only earlier ones.")] = None,
-    domain: Annotated[str | None, typer.Option(help="Only this domain.")] = None,
-    key: Annotated[str | None, typer.Option(help="Only this key; DOMAIN:KEY is taken too.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Only this tenant.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Only winner, bound or retired.")] = None,
+    domain: OnlyDomain = None,
+    key: OnlyKey = None,
+    tenant: Annotated[str | None, typer.Option(metavar="NAME", help="Only this tenant.")] = None,
+    kind: Annotated[str | None, typer.Option(metavar="KIND", help="Only winner, bound or retired.")] = None,
     limit: Annotated[str, typer.Option(metavar="N", help="The newest so many.")] = "100",
 ) -> Result:
     """Tell what was decided, when and why."""

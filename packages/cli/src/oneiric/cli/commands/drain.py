@@ -5,11 +5,12 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from oneiric.cli._activity import Change, activity_text, apply_change, asked_of_running, stored
+from oneiric.cli._activity import Change, activity_text, apply_change, asked_of_running, change_asked, stored
 from oneiric.cli._output import Result
+from oneiric.cli._parameters import Domain, Key, Note, Owner, Until
 from oneiric.cli._questions import named
 from oneiric.cli._running import Place, place_of
-from oneiric.cli._times import moment_after, seconds_of
+from oneiric.cli._times import seconds_of
 from oneiric.cli._view import options_of
 from oneiric.core.errors import ConfigurationError, LifecycleError
 
@@ -21,13 +22,11 @@ _LOOK_SECONDS: Final = 0.1
 
 def command(  # noqa: PLR0917 - typer's way to declare options
     context: typer.Context,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="DOMAIN:KEY, or a key that only one domain has.")],
-    domain: Annotated[str | None, typer.Option(help="Its domain.")] = None,
-    note: Annotated[str | None, typer.Option(help="Why; an empty text clears what was noted.")] = None,
-    owner: Annotated[str | None, typer.Option(help="Who answers for it; by default the user.")] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="When it ends by itself: 15m, or 2030-01-31T18:00.")
-    ] = None,
+    key: Key,
+    domain: Domain = None,
+    note: Note = None,
+    owner: Owner = None,
+    until: Until = None,
     clear: Annotated[bool, typer.Option("--clear", help="Take work again.")] = False,  # noqa: FBT002 - an option
     wait: Annotated[bool, typer.Option("--wait", help="Return when nothing is in flight any more.")] = False,  # noqa: FBT002
     timeout: Annotated[str, typer.Option(metavar="TIME", help="How long to wait at most.")] = "5m",
@@ -35,14 +34,7 @@ def command(  # noqa: PLR0917 - typer's way to declare options
     """Refuse new work for a key and let what it has finish."""
     if clear and (wait or until is not None):
         raise ConfigurationError("--clear ends a drain; --wait and --until are for one that begins", "oneiric drain -h")
-    change = Change(
-        operation="resume" if clear else "drain",
-        key=key,
-        domain=domain,
-        note=note,
-        owner=owner,
-        until=None if until is None else moment_after("--until", until, time.time()),
-    )
+    change = change_asked("resume" if clear else "drain", key, domain, note=note, owner=owner, until=until)
     longest = seconds_of("--timeout", timeout)
     place = place_of(options_of(context))
     if clear:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from oneiric.cli._output import Printed, Style, compact, json_line, printable, write
+from oneiric.cli._parameters import OnlyDomain, OnlyKey
 from oneiric.cli._questions import named
 from oneiric.cli._running import place_of
 from oneiric.cli._times import clock_time
@@ -19,8 +20,8 @@ _NAMED = ("at", "domain", "key", "tenant", "provider")
 
 def command(
     context: typer.Context,
-    domain: Annotated[str | None, typer.Option(help="Only this domain.")] = None,
-    key: Annotated[str | None, typer.Option(help="Only this key; DOMAIN:KEY is taken too.")] = None,
+    domain: OnlyDomain = None,
+    key: OnlyKey = None,
     after: Annotated[str | None, typer.Option(metavar="ID", help="Go on after this event.")] = None,
     limit: Annotated[str | None, typer.Option(metavar="N", help="End after so many.")] = None,
 ) -> Printed:

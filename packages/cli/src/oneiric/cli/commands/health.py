@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from oneiric.cli._output import Result, Style, printable, table
+from oneiric.cli._parameters import OnlyDomain, OnlyKey
 from oneiric.cli._questions import domain_among, named
 from oneiric.cli._running import Place, place_of
 from oneiric.cli._view import options_of
@@ -23,8 +24,8 @@ _SCOPES: Final = {
 
 def command(  # noqa: PLR0917 - typer's way to declare options
     context: typer.Context,
-    domain: Annotated[str | None, typer.Option(help="Only this domain.")] = None,
-    key: Annotated[str | None, typer.Option(help="Only this key; DOMAIN:KEY is taken too.")] = None,
+    domain: OnlyDomain = None,
+    key: OnlyKey = None,
     probe: Annotated[bool, typer.Option("--probe", help="Ask each component now; exit 3 if one is unhealthy.")] = False,  # noqa: FBT002
     deep: Annotated[  # noqa: FBT002 - an option
         bool, typer.Option("--deep", help="With --probe: start all that resolves in this process, whatever runs.")
@@ -79,6 +80,7 @@ def _of_running(place: Place, domain: str | None, key: str | None, *, probe: boo
         "healthy": all(row["health"] != "unhealthy" for row in rows),
         "ready": seen["ready"],
         "reasons": seen["reasons"],
+        "degraded": seen["degraded"],
         "slots": rows,
         "runtime": None,
         "problems": [],
@@ -113,6 +115,7 @@ def _of_files(place: Place, domain: str | None, key: str | None) -> dict[str, An
         "healthy": None,
         "ready": None,
         "reasons": [],
+        "degraded": [],
         "slots": rows,
         "runtime": runtime.document,
         "problems": [reading.problem for reading in (lifecycle, runtime) if reading.problem],
@@ -127,6 +130,8 @@ def _text(document: dict[str, Any], style: Style) -> Iterator[str]:
         yield f"ready    {'yes' if document['ready'] else style('yellow', reasons)}"
     if document["healthy"] is not None:
         yield f"healthy  {style('green', 'yes') if document['healthy'] else style('red', 'no')}"
+    for each in document["degraded"]:
+        yield f"{style('red', 'degraded')} {printable(each)}"
     for problem in document["problems"]:
         yield f"problem  {style('yellow', printable(problem))}"
     yield ""

@@ -78,7 +78,7 @@ def _inspected(context: typer.Context, shown: dict[str, bool], keys: list[str], 
     """Return what is declared; a workflow that is missing is not found, one that is unsound a failure."""
     from oneiric.cli._declared import declared_events, declared_text, declared_workflows  # noqa: PLC0415 - not to run
 
-    view = view_of(context, needs_settings=True)
+    view = view_of(context, needs_settings=True, with_stored=True)
     document: dict[str, Any] = {}
     if shown["workflows"]:
         document["workflows"] = declared_workflows(view.resolver, keys)

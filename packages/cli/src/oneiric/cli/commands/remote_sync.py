@@ -4,20 +4,25 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from oneiric.cli._downloading import DownloadBar, is_bar_wanted
 from oneiric.cli._options import RootOptions
 from oneiric.cli._output import Printed, Result, Style, json_line, printable, table, write
 from oneiric.cli._publishing import needs_remote, whole_number
 from oneiric.cli._running import Place, caller, place_of
 from oneiric.cli._view import options_of
-from oneiric.core.errors import ConfigurationError, OneiricError
+from oneiric.core.errors import ConfigurationError, ManifestError, OneiricError
+
+if TYPE_CHECKING:
+    from oneiric.app import App
 
 __all__ = ["command"]
 
 _REFRESH_SECONDS = 300
+_INTERRUPTED = 130
 _CHANGES = {"added": ("green", "+"), "changed": ("yellow", "~"), "withdrawn": ("red", "-"), "refused": ("red", "!")}
 
 
@@ -39,7 +44,12 @@ def command(
     once = _Once(options, place, manifest, plan=plan)
     if not watch:
         document = once()
-        return Result(document=document, text=lambda style: _text(document, style), notes=_notes(document))
+        is_packed = place.loaded.settings.profile.inline_manifest_only
+        return Result(
+            document=document,
+            text=lambda style: _text(document, style, is_packed=is_packed),
+            notes=_notes(document, is_packed=is_packed),
+        )
     settings = place.loaded.settings.remote
     given = whole_number(refresh_interval, "--refresh-interval")
     return _watched(once, float(given or settings.refresh_interval or _REFRESH_SECONDS), json=options.json)
@@ -73,36 +83,42 @@ class _Once:
         level = "DEBUG" if options.debug else "INFO" if options.verbose else "CRITICAL"
         overrides = {"logging.level": level}
         async with App.open(options.config, profile=options.profile, overrides=overrides, keep_state=False) as app:
-            if self._plan:
-                plan = await app.remote.plan(self._manifest)
-                return {"outcome": "planned", **plan.as_dict()}
-            report = await app.remote.sync(self._manifest, apply=False)
-            return report.as_dict()
+            with DownloadBar(enabled=is_bar_wanted(options)) as bar:
+                app.remote.watch_downloads(bar)
+                return await self._synced(app)
+
+    async def _synced(self, app: "App") -> dict[str, Any]:
+        if self._plan:
+            plan = await app.remote.plan(self._manifest)
+            return {"outcome": "planned", **plan.as_dict()}
+        report = await app.remote.sync(self._manifest, apply=False)
+        return report.as_dict()
 
 
 def _watched(once: Callable[[], dict[str, Any]], seconds: float, *, json: bool) -> Printed:
-    style, code = Style.of(sys.stdout), 0
+    style = Style.of(sys.stdout)
     try:
         while True:
             try:
                 document = once()
             except OneiricError as error:
-                code = error.exit_code
                 document = {"error": {"type": type(error).__name__, "message": error.message, "hint": error.hint}}
-                lines = [f"{style('red', 'refused')}  {printable(error.message)}"]
+                word = "refused" if isinstance(error, ManifestError) else "failed"
+                lines = [f"{style('red', word)}  {printable(error.message)}"]
             else:
-                code = 0
                 lines = list(_text(document, style))
             write(sys.stdout, [json_line(document)] if json else lines)
             time.sleep(seconds)
     except KeyboardInterrupt:
-        return Printed(code or 130)
+        return Printed(_INTERRUPTED)
 
 
-def _notes(document: dict[str, Any]) -> tuple[str, ...]:
+def _notes(document: dict[str, Any], *, is_packed: bool) -> tuple[str, ...]:
     notes = []
     if document["outcome"] == "stored":
-        if document["signature"] == "envelope":
+        if is_packed:
+            notes.append("nothing runs: nothing was applied; the next start takes what is packed from where it is")
+        elif document["signature"] == "envelope":
             notes.append("nothing runs: nothing was applied; what was verified is stored for the next start")
         else:
             notes.append("nothing runs: nothing was applied, and nothing is stored of what is in no signed envelope")
@@ -111,11 +127,13 @@ def _notes(document: dict[str, Any]) -> tuple[str, ...]:
     return (*notes, *document["problems"])
 
 
-def _text(document: dict[str, Any], style: Style) -> Iterator[str]:
+def _text(document: dict[str, Any], style: Style, *, is_packed: bool = False) -> Iterator[str]:
+    # Of what is packed nothing is kept: it is there already.
+    outcome = "verified" if is_packed and document["outcome"] == "stored" else document["outcome"]
     about = document["manifest"]
     version = "" if about.get("version") is None else f" version {about['version']}"
     name = printable(f"{about.get('product') or 'manifest'}{version}")
-    yield f"{style('bold', document['outcome'])}  {name} from {printable(document['source'])}"
+    yield f"{style('bold', outcome)}  {name} from {printable(document['source'])}"
     yield f"  {document['signature']}, sha256 {about['digest']}"
     for key_id in about["signed_by"]:
         yield f"  signed by {key_id}"

@@ -7,6 +7,7 @@ import typer
 
 from oneiric.cli._activity import asked_of_running
 from oneiric.cli._output import Result, Style, printable
+from oneiric.cli._parameters import Domain, Key, OfTenant
 from oneiric.cli._questions import checked
 from oneiric.cli._running import place_of
 from oneiric.cli._view import options_of
@@ -16,12 +17,13 @@ __all__ = ["command"]
 
 def command(  # noqa: PLR0917 - typer's way to declare options
     context: typer.Context,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="DOMAIN:KEY, or a key that only one domain has.")],
-    domain: Annotated[str | None, typer.Option(help="Its domain.")] = None,
+    key: Key,
+    domain: Domain = None,
     provider: Annotated[
-        str | None, typer.Option(help="Only the instance of this provider that is open beside the active one.")
+        str | None,
+        typer.Option(metavar="NAME", help="Only the instance of this provider that is open beside the active one."),
     ] = None,
-    tenant: Annotated[str | None, typer.Option(help="Whose instance; by default the base one.")] = None,
+    tenant: OfTenant = None,
     forget: Annotated[bool, typer.Option("--forget", help="Leave the key as if it was never used.")] = False,  # noqa: FBT002
 ) -> Result:
     """Stop serving for a key: drain and clean up what serves."""

@@ -7,9 +7,11 @@ import typer
 
 from oneiric.cli._activity import state_words
 from oneiric.cli._output import Printed, Result, Style, printable, table
+from oneiric.cli._parameters import OnlyDomain, OnlyKey
 from oneiric.cli._questions import named
 from oneiric.cli._running import place_of
 from oneiric.cli._status import running_status, stored_status
+from oneiric.cli._stored import manifest_words, skipped_words
 from oneiric.cli._times import clock_time, seconds_of
 from oneiric.cli._view import options_of, view_of
 
@@ -21,8 +23,8 @@ _DAY_SECONDS: Final = 86_400.0
 
 def command(
     context: typer.Context,
-    domain: Annotated[str | None, typer.Option(help="Only this domain; by default all.")] = None,
-    key: Annotated[str | None, typer.Option(help="Only this key; DOMAIN:KEY is taken too.")] = None,
+    domain: OnlyDomain = None,
+    key: OnlyKey = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until interrupted.")] = False,  # noqa: FBT002
     interval: Annotated[str, typer.Option(metavar="TIME", help="How often to look.")] = "2s",
 ) -> Result | Printed:
@@ -48,7 +50,7 @@ def _look(context: typer.Context, domain: str | None, key: str | None) -> Result
 
 
 def _text(document: dict[str, Any], style: Style) -> Iterator[str]:
-    yield from _running(document["system"], style) if document["running"] else _not_running(document)
+    yield from _running(document["system"], style) if document["running"] else _not_running(document, style)
     if document["store"]["problem"]:
         yield f"activity  {style('yellow', printable(document['store']['problem']))}"
     yield ""
@@ -73,9 +75,11 @@ def _running(system: dict[str, Any], style: Style) -> Iterator[str]:
     yield f"parts     {', '.join(f'{count} {state}' for state, count in states.items()) or 'none'}"
     for problem in system["problems"]:
         yield f"problem   {style('yellow', printable(problem))}"
+    if skipped := (system["remote"] or {}).get("last_skipped"):
+        yield f"left out  {style('yellow', skipped_words(skipped, 'remote-status'))}"
 
 
-def _not_running(document: dict[str, Any]) -> Iterator[str]:
+def _not_running(document: dict[str, Any], style: Style) -> Iterator[str]:
     yield "running   no: this is what the configuration says, not what a process holds"
     yield f"settings  {printable(document['settings'] or 'none')}"
     yield f"profile   {document['profile']}"
@@ -83,6 +87,13 @@ def _not_running(document: dict[str, Any]) -> Iterator[str]:
     if snapshot["path"]:
         trouble = f" (cannot be read: {snapshot['error']})" if snapshot["error"] else ""
         yield f"snapshot  {printable(snapshot['path'] + trouble)}"
+    stored = document["stored"] or {"manifest": None, "problems": (), "skipped": ()}
+    if stored["manifest"] is not None:
+        yield f"stored    {manifest_words(stored['manifest'])}, in force from the next start on"
+    for problem in stored["problems"]:
+        yield f"problem   {style('yellow', printable(problem))}"
+    if stored["skipped"]:
+        yield f"left out  {style('yellow', skipped_words(len(stored['skipped']), 'list'))}"
 
 
 def _table_of_system(document: dict[str, Any], style: Style) -> list[str]:
@@ -99,7 +110,8 @@ def _table_of_system(document: dict[str, Any], style: Style) -> list[str]:
             slot.get("successful_swaps"), slot.get("failed_swaps"), _activity(each),
         ))  # fmt: skip
     for slot in document["other_slots"]:
-        whose = f"{slot['key']} ({'tenant ' + slot['tenant'] if slot['tenant'] else 'beside'})"
+        which = f"tenant {slot['tenant']}" if slot["tenant"] else "beside" if slot["beside"] else "withdrawn"
+        whose = f"{slot['key']} ({which})"
         rows.append((
             slot["domain"], whose, slot["current_provider"], slot["state"], None, slot["in_flight"],
             slot["successful_swaps"], slot["failed_swaps"], None,

@@ -33,13 +33,13 @@ def _configured(place: Place) -> dict[str, Any]:
     settings = place.loaded.settings
     supervisor = settings.runtime_supervisor
     return {
-        "enabled": supervisor.enabled and settings.profile.supervisor_enabled,
+        "enabled": settings.supervises,
         "profile": settings.profile.name,
         "strategy": supervisor.strategy,
         "intensity": {"max_restarts": supervisor.max_restarts, "window_seconds": supervisor.restart_window_seconds},
         "poll_interval_seconds": supervisor.poll_interval,
         "shutdown_grace_seconds": supervisor.shutdown_grace_seconds,
-        "services": list(settings.services.selections),
+        "services": [f"{key} of {tenant}" if tenant else key for _, key, tenant in settings.supervised_services],
     }
 
 

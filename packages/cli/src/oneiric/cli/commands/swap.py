@@ -7,6 +7,7 @@ import typer
 
 from oneiric.cli._activity import asked_of_running
 from oneiric.cli._output import Result, Style, printable
+from oneiric.cli._parameters import Domain, Key, OfTenant
 from oneiric.cli._questions import checked
 from oneiric.cli._running import caller, place_of
 from oneiric.cli._view import options_of
@@ -16,13 +17,15 @@ __all__ = ["command"]
 
 def command(  # noqa: PLR0917 - typer's way to declare options
     context: typer.Context,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="DOMAIN:KEY, or a key that only one domain has.")],
-    domain: Annotated[str | None, typer.Option(help="Its domain.")] = None,
+    key: Key,
+    domain: Domain = None,
     provider: Annotated[
         str | None,
-        typer.Option(help="The provider to select; without it what an earlier swap selected is forgotten."),
+        typer.Option(
+            metavar="NAME", help="The provider to select; without it what an earlier swap selected is forgotten."
+        ),
     ] = None,
-    tenant: Annotated[str | None, typer.Option(help="Whose instance; by default the base one.")] = None,
+    tenant: OfTenant = None,
     force: Annotated[  # noqa: FBT002 - an option
         bool, typer.Option("--force", help="Bind even if the new instance reports itself unhealthy.")
     ] = False,

@@ -40,6 +40,7 @@ class OrderService:
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._next_lease: asyncio.Future[None] | None = None
+        self._payments = _Payments()
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -57,10 +58,16 @@ class OrderService:
         if self._connections:
             await asyncio.wait(self._connections)
 
-    async def until_in_flight(self, orders: int) -> None:
-        """Wait until as many orders hold a lease on the cache that serves now."""
-        while self._lifecycle.get_status(CACHE).in_flight < orders:
-            await self.until_next_lease()
+    async def hold_payments(self, orders: int) -> None:
+        """Let no payment end before `release_payments`, and wait until as many orders wait for theirs.
+
+        Each of them holds a lease on the cache that serves now: however long the machine pauses, it is in flight.
+        """
+        await self._payments.hold(orders)
+
+    def release_payments(self) -> None:
+        """Let payments end again. Does nothing when none are held."""
+        self._payments.release()
 
     async def until_next_lease(self) -> None:
         """Wait until another order holds a lease."""
@@ -93,7 +100,7 @@ class OrderService:
                 customer = f"customer:{order['customer']}"
                 used_after_cleanup = self._graveyard.holds(cache)
                 made = await cache.get(customer, 0)
-                await self._payment()
+                await self._payments.pay()
                 used_after_cleanup = used_after_cleanup or self._graveyard.holds(cache)
                 await cache.set(customer, made + 1, ttl=_REMEMBERED_SECONDS)
         except Exception as error:  # noqa: BLE001 - whatever it is, the customer is told, and counts the call as lost
@@ -102,14 +109,45 @@ class OrderService:
             answer = {"made": made + 1}
         return answer | {"order": order["order"], "used_after_cleanup": used_after_cleanup}
 
-    @staticmethod
-    async def _payment() -> None:
-        await asyncio.sleep(random.uniform(*_PAYMENT_SECONDS))  # noqa: S311 - not a secret
-
     def _announce_lease(self) -> None:
         if self._next_lease is not None:
             self._next_lease.set_result(None)
             self._next_lease = None
+
+
+class _Payments:
+    """The payments under way: each takes its time, and none ends while they are held."""
+
+    def __init__(self) -> None:
+        self._under_way = 0
+        self._begun = asyncio.Condition()
+        self._may_end = asyncio.Event()
+        self._may_end.set()
+
+    async def pay(self) -> None:
+        async with self._begun:
+            self._under_way += 1
+            self._begun.notify_all()
+        try:
+            await self._take_time()
+            while not self._may_end.is_set():
+                await self._may_end.wait()
+                # What was held lasts beyond the swap as any other would: the old cache has something to drain.
+                await self._take_time()
+        finally:
+            self._under_way -= 1
+
+    @staticmethod
+    async def _take_time() -> None:
+        await asyncio.sleep(random.uniform(*_PAYMENT_SECONDS))  # noqa: S311 - not a secret
+
+    async def hold(self, orders: int) -> None:
+        self._may_end.clear()
+        async with self._begun:
+            await self._begun.wait_for(lambda: self._under_way >= orders)
+
+    def release(self) -> None:
+        self._may_end.set()
 
 
 class _Graveyard:

@@ -147,6 +147,7 @@ class _Swaps:
         try:
             await self._lifecycle.swap(CACHE, provider=provider)
         finally:
+            self._service.release_payments()
             self.outcome.windows.append((began, clock()))
 
     async def _swap_to_failing(self, provider: str) -> None:
@@ -162,10 +163,11 @@ class _Swaps:
 
     def _count(self, event: Event) -> None:
         if isinstance(event, Bound) and (event.domain, event.key) == CACHE_SLOT and event.previous is not None:
+            self._service.release_payments()
             self.outcome.bound.append((event.provider, event.in_flight))
 
     async def _wait_for_load(self, candidate: Any, new: Any, old: Any) -> None:  # noqa: ARG002 - a hook's arguments
-        await self._service.until_in_flight(self._plan.in_flight_wanted)
+        await self._service.hold_payments(self._plan.in_flight_wanted)
 
 
 class _Watching:

@@ -19,7 +19,10 @@ def command(
     """Explain one setting: its value, where that comes from, and what else it could be."""
     view = view_of(context, needs_settings=True)
     document = explain_setting(view.settings, key, candidates=view.resolver.candidates()).as_dict()
-    return Result(document=document, text=lambda style: _text(document, style), notes=view.notes)
+    notes = view.notes
+    if document["meant"] is not None:
+        notes = (*notes, f"nobody sets or offers {document['key']!r}; did you mean {document['meant']!r}?")
+    return Result(document=document, text=lambda style: _text(document, style), notes=notes)
 
 
 def _text(document: dict[str, Any], style: Style) -> Iterator[str]:

@@ -20,7 +20,7 @@ _OWN = "the system read its own configuration: files, environment or options are
 
 
 def command(context: typer.Context) -> Result:
-    """Show what a reload would change, and which keys it would swap."""
+    """Show what a reload would change: settings, keys that it would swap, services that it would start or stop."""
     options = options_of(context)
     place = place_of(options)
     answer = place.ask_if_running("config_plan")
@@ -30,7 +30,7 @@ def command(context: typer.Context) -> Result:
             (_OWN,) if options.config is not None and answer["digest"] != place.loaded.digest else ()
         )
     else:
-        view = view_of(context, needs_settings=True)
+        view = view_of(context, needs_settings=True, with_stored=True)
         document, notes = _for_a_start(view, place), view.notes
     return Result(
         document=document,
@@ -53,13 +53,19 @@ def _for_a_start(view: View, place: Place) -> dict[str, Any]:
         provider_settings=ProviderSettings(defaults),
     )
     plan = planner.plan().as_dict() | {"needs_restart": []}  # a start reads everything
+    settings = place.loaded.settings
     return {
         "running": False,
         "settings": place.loaded.path,
         "digest": place.loaded.digest,
         **plan,
+        "starts": [_slot(*slot) for slot in settings.supervised_services] if settings.supervises else [],
         "selected": [_selected(view, domain, key) for domain, key in _selections(view)],
     }
+
+
+def _slot(domain: str, key: str, tenant: str | None) -> dict[str, Any]:
+    return {"domain": domain, "key": key, "tenant": tenant}
 
 
 def _selections(view: View) -> list[tuple[str, str]]:
@@ -81,6 +87,8 @@ def _text(document: dict[str, Any], style: Style) -> Iterator[str]:
     sections = (
         (("SETTING", "BEFORE", "AFTER", "FROM"), [_change(each) for each in document["changes"]]),
         (("SWAPS", "TENANT", "FROM", "TO", "BECAUSE OF"), [_swap(each) for each in document["swaps"]]),
+        (("STARTS", "TENANT"), [_service(each) for each in document["starts"]]),
+        (("STOPS", "TENANT"), [_service(each) for each in document["stops"]]),
         (("SELECTED", "PROVIDER", "WHY"), [_row(each) for each in document["selected"] or ()]),
         (("NEEDS A RESTART",), [(each,) for each in document["needs_restart"]]),
     )
@@ -88,7 +96,7 @@ def _text(document: dict[str, Any], style: Style) -> Iterator[str]:
         if rows:
             yield ""
             yield from table(headings, rows, style)
-    if not (document["changes"] or document["swaps"] or document["needs_restart"]):
+    if not any(document[name] for name in ("changes", "swaps", "starts", "stops", "needs_restart")):
         yield ""
         yield "Nothing changes." if document["running"] else "Everything is as it is by default."
     if document["problems"]:
@@ -103,6 +111,10 @@ def _change(each: dict[str, Any]) -> tuple[object, ...]:
 
 def _swap(each: dict[str, Any]) -> tuple[object, ...]:
     return (f"{each['domain']}:{each['key']}", each["tenant"], each["from"], each["to"], each["reason"])
+
+
+def _service(each: dict[str, Any]) -> tuple[object, ...]:
+    return (f"{each['domain']}:{each['key']}", each["tenant"])
 
 
 def _row(each: dict[str, Any]) -> tuple[object, ...]:

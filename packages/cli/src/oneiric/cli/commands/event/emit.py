@@ -7,6 +7,7 @@ import typer
 
 from oneiric.cli._events import payload_of, topic_of
 from oneiric.cli._output import Result, Style, compact, printable, table
+from oneiric.cli._parameters import Headers, Payload
 from oneiric.cli._plain import headers_from, plain
 from oneiric.cli._view import options_of
 
@@ -21,11 +22,9 @@ def command(  # noqa: PLR0917 - typer's way to declare options
     context: typer.Context,
     topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="Such as orders.created.")] = None,
     topic_named: Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="The same.")] = None,
-    payload: Annotated[
-        str | None, typer.Option(metavar="JSON", help="What happened: JSON, @FILE, or - for stdin.")
-    ] = None,
+    payload: Payload = None,
     header: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A header; may be repeated.")] = None,
-    headers: Annotated[str | None, typer.Option(metavar="JSON", help="Headers as a JSON object.")] = None,
+    headers: Headers = None,
 ) -> Result:
     """Give an event to the handlers it concerns, in this process."""
     from oneiric.cli._here import app_here, done_here  # noqa: PLC0415 - loads the runtime

@@ -8,6 +8,7 @@ import typer
 from oneiric.cli._activity import store_path
 from oneiric.cli._events import payload_of, topic_of
 from oneiric.cli._output import Result, Style, printable, table
+from oneiric.cli._parameters import Headers, Payload
 from oneiric.cli._plain import headers_from
 from oneiric.cli._running import place_of
 from oneiric.cli._view import View, options_of, view_of
@@ -19,16 +20,14 @@ def command(  # noqa: PLR0917 - typer's way to declare options
     context: typer.Context,
     topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="Such as orders.created.")] = None,
     topic_named: Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="The same.")] = None,
-    payload: Annotated[
-        str | None, typer.Option(metavar="JSON", help="What happened: JSON, @FILE, or - for stdin.")
-    ] = None,
+    payload: Payload = None,
     header: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A header; may be repeated.")] = None,
-    headers: Annotated[str | None, typer.Option(metavar="JSON", help="Headers as a JSON object.")] = None,
+    headers: Headers = None,
 ) -> Result:
     """Say which handlers an event would run, and what keeps it from the others; runs nothing."""
     asked = (topic_of(topic, topic_named), payload_of(payload), headers_from(headers, header or ()))
     place = place_of(options_of(context))
-    view = view_of(context, needs_settings=True)
+    view = view_of(context, needs_settings=True, with_stored=True)
     document = _explained(view, str(store_path(place)), asked)
     return Result(document=document, text=lambda style: _text(document, style), notes=view.notes)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from oneiric.cli._output import Result, Style, json_text, printable
+from oneiric.cli._output import Result, Style, counted, json_text, printable
 from oneiric.cli._publishing import needs_remote, whole_number, write_file, written
 from oneiric.cli._view import view_of
 from oneiric.core.errors import ConfigurationError
@@ -18,9 +18,11 @@ def command(  # noqa: PLR0917 - typer's way to declare options
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="Where it goes.")
     ] = "build/manifest.yaml",
-    product: Annotated[str, typer.Option(help="Whose manifest it is to be.")] = "oneiric",
+    product: Annotated[str, typer.Option(metavar="NAME", help="Whose manifest it is to be.")] = "oneiric",
     number: Annotated[str, typer.Option("--version-number", metavar="N", help="Its version.")] = "1",
-    domain: Annotated[list[str] | None, typer.Option(help="Only these domains; may be repeated.")] = None,
+    domain: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only these domains; may be repeated.")
+    ] = None,
     form: Annotated[str, typer.Option("--format", metavar="yaml|json", help="How it is written.")] = "yaml",
 ) -> Result:
     """Write a manifest of what is registered here; factories that are no text are left out."""
@@ -46,6 +48,7 @@ def _yaml(document: dict[str, Any]) -> str:
 
 
 def _text(document: dict[str, Any], style: Style) -> Iterator[str]:
-    yield f"{style('bold', 'exported')}  {printable(document['path'])}: {document['entries']} entries"
+    entries = counted(document["entries"], "entry", "entries")
+    yield f"{style('bold', 'exported')}  {printable(document['path'])}: {entries}"
     for name in document["left_out"]:
         yield f"          left out: {printable(name)} (its factory is no text, or it is stated twice)"

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from oneiric.cli._output import Result, Style, printable
+from oneiric.cli._output import Result, Style, counted, printable
 from oneiric.cli._publishing import lifetime_seconds, needs_remote, now, read_file, whole_number, write_file, written
 
 __all__ = ["command"]
@@ -17,8 +17,8 @@ def command(  # noqa: PLR0917 - typer's way to declare options
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Where the body goes.")] = (
         "build/manifest.body.json"
     ),
-    product: Annotated[str | None, typer.Option(help="Whose manifest it is.")] = None,
-    channel: Annotated[str | None, typer.Option(help="Which line of it.")] = None,
+    product: Annotated[str | None, typer.Option(metavar="NAME", help="Whose manifest it is.")] = None,
+    channel: Annotated[str | None, typer.Option(metavar="NAME", help="Which line of it.")] = None,
     number: Annotated[str | None, typer.Option("--version-number", metavar="N", help="Its version.")] = None,
     after: Annotated[
         str | None, typer.Option(metavar="FILE", help="The signed manifest it follows: its version and one.")
@@ -64,5 +64,6 @@ def command(  # noqa: PLR0917 - typer's way to declare options
 
 def _text(document: dict[str, Any], style: Style) -> Iterator[str]:
     what = f"{document['product']} {document['channel']} version {document['version']}"
-    yield f"{style('bold', 'packed')}  {printable(what)}: {document['entries']} entries, until {document['expires']}"
+    entries = counted(document["entries"], "entry", "entries")
+    yield f"{style('bold', 'packed')}  {printable(what)}: {entries}, until {document['expires']}"
     yield f"        {printable(document['path'])} (not signed yet)"

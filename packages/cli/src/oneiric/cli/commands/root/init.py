@@ -12,7 +12,7 @@ __all__ = ["command"]
 
 
 def command(  # noqa: PLR0917 - typer's way to declare options
-    product: Annotated[str, typer.Option(help="Whose root it is.")],
+    product: Annotated[str, typer.Option(metavar="NAME", help="Whose root it is.")],
     root_key: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Base64 or a .pub file; repeat it.")] = None,
     manifest_key: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Who signs manifests.")] = None,
     freshness_key: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Who says what is current.")] = None,

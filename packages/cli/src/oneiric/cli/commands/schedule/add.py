@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from oneiric.cli._output import Result
+from oneiric.cli._parameters import ScheduleName
 from oneiric.cli._plain import object_from
 from oneiric.cli._running import place_of
 from oneiric.cli._schedules import Schedules, schedule_text
@@ -20,7 +21,7 @@ _KINDS: Final = ("task", "workflow", "event")
 
 def command(  # noqa: PLR0913, PLR0917 - typer's way to declare options
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
+    name: ScheduleName,
     target: Annotated[str, typer.Argument(metavar="TARGET", help="workflow:KEY, task:KEY or event:TOPIC.")],
     cron: Annotated[
         str | None, typer.Option(metavar="EXPRESSION", help="Five fields, or six with seconds first.")
@@ -83,4 +84,4 @@ def _check_target(context: typer.Context, target: str) -> None:
         raise ConfigurationError(what, "workflow:KEY, task:KEY or event:TOPIC")
     if kind == "event":
         return
-    view_of(context, needs_settings=True).resolver.resolve(kind, key)
+    view_of(context, needs_settings=True, with_stored=True).resolver.resolve(kind, key)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from oneiric.cli._output import Result
+from oneiric.cli._parameters import ScheduleName
 from oneiric.cli._running import place_of
 from oneiric.cli._schedules import Schedules, schedule_text
 from oneiric.cli._view import options_of
@@ -14,8 +15,8 @@ __all__ = ["command"]
 
 def command(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
-    note: Annotated[str | None, typer.Option(help="Why.")] = None,
+    name: ScheduleName,
+    note: Annotated[str | None, typer.Option(metavar="TEXT", help="Why.")] = None,
 ) -> Result:
     """Let the slots of a schedule pass without firing, until it is resumed."""
     schedules = Schedules.of(place_of(options_of(context)))

@@ -7,6 +7,7 @@ import typer
 
 from oneiric.cli._numbers import number_from
 from oneiric.cli._output import Result, Style, table
+from oneiric.cli._parameters import ScheduleName
 from oneiric.cli._running import place_of
 from oneiric.cli._schedules import Schedules
 from oneiric.cli._view import options_of
@@ -16,7 +17,7 @@ __all__ = ["command"]
 
 def command(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
+    name: ScheduleName,
     count: Annotated[str, typer.Option(metavar="N", help="How many.")] = "10",
 ) -> Result:
     """Show when a schedule fires next: what is listed is what then fires."""

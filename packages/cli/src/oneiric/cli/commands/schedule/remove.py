@@ -1,10 +1,9 @@
 """``oneiric schedule remove``: forget a schedule; what it is doing goes on."""
 
-from typing import Annotated
-
 import typer
 
 from oneiric.cli._output import Result, printable
+from oneiric.cli._parameters import ScheduleName
 from oneiric.cli._running import place_of
 from oneiric.cli._schedules import Schedules
 from oneiric.cli._view import options_of
@@ -14,7 +13,7 @@ __all__ = ["command"]
 
 def command(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
+    name: ScheduleName,
 ) -> Result:
     """Forget a schedule; what it is doing goes on."""
     schedules = Schedules.of(place_of(options_of(context)))

@@ -1,10 +1,11 @@
 """``oneiric schedule resume``: fire the slots of a schedule again, from now on."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from oneiric.cli._output import Result
+from oneiric.cli._parameters import ScheduleName
 from oneiric.cli._running import place_of
 from oneiric.cli._schedules import Schedules, schedule_text
 from oneiric.cli._view import options_of
@@ -14,7 +15,7 @@ __all__ = ["command"]
 
 def command(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
+    name: ScheduleName,
 ) -> Result:
     """Fire the slots of a schedule again, from now on."""
     schedules = Schedules.of(place_of(options_of(context)))

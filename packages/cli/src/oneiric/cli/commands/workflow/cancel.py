@@ -1,10 +1,11 @@
 """``oneiric workflow cancel``: cancel a run, wherever it runs."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from oneiric.cli._output import Result
+from oneiric.cli._parameters import Run, RunCheckpoints
 from oneiric.cli._running import place_of
 from oneiric.cli._runs import checkpoints_path, read_runs, run_text
 from oneiric.cli._view import options_of
@@ -19,10 +20,8 @@ __all__ = ["command"]
 
 def command(
     context: typer.Context,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The id of the run.")],
-    checkpoints: Annotated[
-        str | None, typer.Option("--workflow-checkpoints", metavar="FILE", help="Where the runs are kept.")
-    ] = None,
+    run: Run,
+    checkpoints: RunCheckpoints = None,
 ) -> Result:
     """Cancel a run: at once where nobody runs it, else when the process that does next writes."""
     path = checkpoints_path(place_of(options_of(context)), checkpoints)

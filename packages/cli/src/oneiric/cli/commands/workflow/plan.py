@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from oneiric.cli._output import Result, Style, printable
+from oneiric.cli._parameters import Workflow, WorkflowOption
 from oneiric.cli._runs import workflow_of
 from oneiric.cli._view import view_of
 
@@ -14,12 +15,12 @@ __all__ = ["command"]
 
 def command(
     context: typer.Context,
-    key: Annotated[str | None, typer.Argument(metavar="KEY", help="The workflow.")] = None,
-    workflow: Annotated[str | None, typer.Option(metavar="KEY", help="The same.")] = None,
+    key: Workflow = None,
+    workflow: WorkflowOption = None,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Draw it as a Mermaid flowchart.")] = False,  # noqa: FBT002
 ) -> Result:
     """Show what a run of a workflow runs; runs nothing."""
-    view = view_of(context, needs_settings=True)
+    view = view_of(context, needs_settings=True, with_stored=True)
     from oneiric.core.lifecycle import LifecycleManager  # noqa: PLC0415 - as below
     from oneiric.domains import WorkflowBridge  # noqa: PLC0415 - loads the runtime
 

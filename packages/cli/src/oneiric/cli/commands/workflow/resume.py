@@ -1,10 +1,11 @@
 """``oneiric workflow resume``: go on with a run in this process; what is committed is never run again."""
 
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, cast
 
 import typer
 
 from oneiric.cli._output import Result
+from oneiric.cli._parameters import Run, RunCheckpoints, WhenChanged
 from oneiric.cli._runs import checkpoint_settings, on_change_from
 from oneiric.cli._view import options_of
 
@@ -17,13 +18,9 @@ __all__ = ["command"]
 
 def command(
     context: typer.Context,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The id of the run.")],
-    on_change: Annotated[
-        str, typer.Option(metavar="WHAT", help="Its definition is another one now: refuse, stored, current.")
-    ] = "refuse",
-    checkpoints: Annotated[
-        str | None, typer.Option("--workflow-checkpoints", metavar="FILE", help="Where its progress is kept.")
-    ] = None,
+    run: Run,
+    on_change: WhenChanged = "refuse",
+    checkpoints: RunCheckpoints = None,
 ) -> Result:
     """Go on with a run that was interrupted, failed or was cancelled, in this process."""
     from oneiric.cli._following import follow  # noqa: PLC0415 - loads the runtime

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from oneiric.cli._output import Result
+from oneiric.cli._parameters import Run, RunCheckpoints, WhenChanged
 from oneiric.cli._runs import checkpoint_settings, on_change_from
 from oneiric.cli._view import options_of
 from oneiric.core.errors import CheckpointError
@@ -18,16 +19,12 @@ __all__ = ["command"]
 
 def command(
     context: typer.Context,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The id of the run.")],
+    run: Run,
     from_node: Annotated[
         str | None, typer.Option("--from-node", metavar="NODE", help="By default what failed or did not run.")
     ] = None,
-    on_change: Annotated[
-        str, typer.Option(metavar="WHAT", help="Its definition is another one now: refuse, stored, current.")
-    ] = "refuse",
-    checkpoints: Annotated[
-        str | None, typer.Option("--workflow-checkpoints", metavar="FILE", help="Where its progress is kept.")
-    ] = None,
+    on_change: WhenChanged = "refuse",
+    checkpoints: RunCheckpoints = None,
 ) -> Result:
     """Run a node of a run, and all that depends on it, again, in this process, under new idempotency keys."""
     from oneiric.cli._following import follow  # noqa: PLC0415 - loads the runtime

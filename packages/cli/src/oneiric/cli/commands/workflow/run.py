@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from oneiric.cli._output import Result
+from oneiric.cli._parameters import RunCheckpoints, RunContext, Workflow, WorkflowOption
 from oneiric.cli._plain import object_from
 from oneiric.cli._runs import checkpoint_settings, workflow_of
 from oneiric.cli._view import options_of
@@ -19,17 +20,13 @@ __all__ = ["command"]
 
 def command(  # noqa: PLR0917 - typer's way to declare options; the published ones
     context: typer.Context,
-    key: Annotated[str | None, typer.Argument(metavar="KEY", help="The workflow.")] = None,
-    workflow: Annotated[str | None, typer.Option(metavar="KEY", help="The same.")] = None,
-    given: Annotated[
-        str | None, typer.Option("--context", metavar="JSON", help="What its templates see: JSON, @FILE, or -.")
-    ] = None,
+    key: Workflow = None,
+    workflow: WorkflowOption = None,
+    given: RunContext = None,
     run_id: Annotated[
         str | None, typer.Option("--run-id", metavar="RUN", help="By default a new one; a known one goes on.")
     ] = None,
-    checkpoints: Annotated[
-        str | None, typer.Option("--workflow-checkpoints", metavar="FILE", help="Where its progress is kept.")
-    ] = None,
+    checkpoints: RunCheckpoints = None,
     no_checkpoints: Annotated[bool, typer.Option("--no-workflow-checkpoints", help="Do not keep it.")] = False,  # noqa: FBT002
     resume_checkpoint: Annotated[  # noqa: FBT002 - an option
         bool,

@@ -7,6 +7,7 @@ import typer
 
 from oneiric.cli._numbers import number_from
 from oneiric.cli._output import Result, Style, table
+from oneiric.cli._parameters import RunCheckpoints, WorkflowOption
 from oneiric.cli._running import place_of
 from oneiric.cli._runs import checkpoints_path, read_runs, workflow_of
 from oneiric.cli._times import clock_time
@@ -22,12 +23,10 @@ _WIDEST: Final = 60
 def command(  # noqa: PLR0917 - typer's way to declare options
     context: typer.Context,
     key: Annotated[str | None, typer.Argument(metavar="KEY", help="Only of this workflow.")] = None,
-    workflow: Annotated[str | None, typer.Option(metavar="KEY", help="The same.")] = None,
+    workflow: WorkflowOption = None,
     status: Annotated[str | None, typer.Option(metavar="STATE", help=f"Only: {', '.join(_STATES)}.")] = None,
     limit: Annotated[str, typer.Option(metavar="N", help="The newest so many.")] = "20",
-    checkpoints: Annotated[
-        str | None, typer.Option("--workflow-checkpoints", metavar="FILE", help="Where the runs are kept.")
-    ] = None,
+    checkpoints: RunCheckpoints = None,
 ) -> Result:
     """List the runs that are kept, the newest first."""
     if status is not None and status not in _STATES:
