@@ -180,6 +180,21 @@ class SettlingContract(Contract):
                 assert await queue.ack(delivery) is True
                 done.add(delivery.id)
 
+    @contract()
+    async def test_a_queue_that_is_closed_gives_back_what_was_on_its_way(self, queue: QueueInstance) -> None:
+        sent = {await queue.enqueue({"n": number}) for number in range(20)}
+        for turns in range(0, 40, 2):
+            leaving = await self.another(queue)
+            call = asyncio.ensure_future(leaving.receive(max_messages=2, wait_seconds=LONG))
+            await cancel_after(turns, call)
+            for delivery in [] if call.cancelled() else call.result():
+                assert await leaving.retry(delivery, counted=False) is True
+            await leaving.cleanup()
+        found: list[Delivery] = []
+        while len(found) < len(sent):
+            found += await queue.receive(max_messages=20, wait_seconds=LONG / 4)
+        assert {delivery.id: delivery.attempt for delivery in found} == dict.fromkeys(sent, 1)
+
     @contract(visibility_seconds=SHORT)
     async def test_a_settling_that_is_cancelled_at_any_moment_is_done_or_not(self, queue: QueueInstance) -> None:
         sent = {await queue.enqueue({"n": number}) for number in range(30)}

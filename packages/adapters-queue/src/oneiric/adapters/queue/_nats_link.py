@@ -47,7 +47,12 @@ class Link:
         self._client: Client | None = None
         self._jetstream: JetStreamContext | None = None
         self._opening = asyncio.Lock()
-        self._was_open = self._is_closed = False
+        self._was_open = self._is_refusing = self._is_closed = False
+
+    @property
+    def serves(self) -> bool:
+        """Whether calls are taken."""
+        return self._was_open and not self._is_refusing
 
     @property
     def largest_bytes(self) -> int:
@@ -74,15 +79,16 @@ class Link:
         Raises:
             InactiveError: It does not.
         """
-        if not self._was_open or self._is_closed:
+        if not self.serves:
             raise message.closed("nats", was_open=self._was_open)
 
     def refuse(self) -> None:
-        """Take no call any more."""
-        self._was_open = self._is_closed = True
+        """Take no call any more; what goes on keeps the connection until it is closed."""
+        self._was_open = self._is_refusing = True
 
     async def close(self) -> None:
         """Close the connection; safe twice."""
+        self._is_closed = True
         client, self._client = self._client, None
         if client is not None:
             await disconnect(client)
@@ -91,7 +97,7 @@ class Link:
         """Return the connection's JetStream.
 
         Raises:
-            UnavailableError: It is connecting again.
+            InactiveError, UnavailableError: As of ``client()``.
         """
         await self.client()
         if self._jetstream is None:
@@ -102,9 +108,11 @@ class Link:
         """Return the connection; one that was given up is made anew.
 
         Raises:
+            InactiveError: It was never opened, or is closed.
             UnavailableError: It is connecting again.
         """
-        self.check()
+        if self._is_closed or not self._was_open:
+            raise message.closed("nats", was_open=self._was_open)
         if self._client is None or self._client.is_closed:
             await self._open()
         client = self._client
@@ -126,7 +134,7 @@ class Link:
         except FAILURES as error:
             if missing and isinstance(error, NotFoundError):
                 raise
-            if self._is_closed:
+            if self._is_refusing:
                 raise message.closed("nats", was_open=True) from error
             raise adapter_error(error, self._place, self._settings.request_timeout) from error
 

@@ -1,16 +1,16 @@
 """One request for messages, from asking to a definite end.
 
 nats-py's own ``fetch`` shares an inbox between requests that overlap, and leaves messages in it when it is cancelled.
+A request that was made is heard out: the server looks whether anybody listens before it hands a message over, not
+when it does, so that one it had just taken for a listener who leaves is nobody's until its visibility ends.
 """
 
 import asyncio
 import json
-from contextlib import suppress
 from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.errors import APIError
@@ -31,9 +31,7 @@ class Pull:
 
     def __init__(self, client: Client, subject: str) -> None:
         self._client, self._subject = client, subject
-        self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
-        self._subscription: Any = None
-        self._is_ending = False
+        self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
 
     async def run(self, most: int, *, expires_seconds: float | None, patience_seconds: float) -> list[Msg]:
         """Return up to *most* messages.
@@ -48,7 +46,7 @@ class Pull:
             APIError: The server refused.
         """
         inbox = self._client.new_inbox()
-        self._subscription = await self._client.subscribe(inbox, cb=self._arrived.put)
+        subscription: Any = await self._client.subscribe(inbox, cb=self._arrived.put)
         asked: dict[str, Any] = {"batch": most}
         if expires_seconds is None:
             asked["no_wait"] = True
@@ -56,8 +54,6 @@ class Pull:
             asked["expires"] = int(expires_seconds * 1_000_000_000)
         messages: list[Msg] = []
         try:
-            if self._is_ending:  # before it began: nothing was asked for
-                return []
             await self._client.publish(self._subject, json.dumps(asked).encode(), inbox)
             while len(messages) < most:
                 try:
@@ -67,21 +63,13 @@ class Pull:
                     if messages:
                         break
                     raise NatsTimeoutError from error
-                if found is None or _is_end(found):
+                if _is_end(found):
                     break
                 messages.append(found)
         finally:
-            if not self._client.is_closed and not self._subscription._closed:  # noqa: SLF001 - it does not say
-                await self._subscription.unsubscribe()
+            if not self._client.is_closed:
+                await subscription.unsubscribe()
         return messages
-
-    async def end(self) -> None:
-        """Have the server send no more, and `run` return what has arrived."""
-        self._is_ending = True
-        if self._subscription is not None:
-            with suppress(NatsError):  # it may have ended by itself at this moment
-                await self._subscription.drain()
-        self._arrived.put_nowait(None)
 
 
 def _is_end(found: Msg) -> bool:

@@ -37,8 +37,9 @@ from oneiric.core.errors import RejectedError
 
 __all__ = ["NATSQueueAdapter", "NATSQueueSettings"]
 
-#: How long one request waits at the server; a longer wait asks again.
-_SLICE_SECONDS: Final = 2.0
+#: How long one request waits at the server; a longer wait asks again. Nobody can take it back: `cleanup` waits for it,
+#: and what comes in answer to one whose caller has left is given back.
+_SLICE_SECONDS: Final = 1.0
 _MESSAGE_ID: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
 _UNREADABLE: Final = "it is no message of Oneiric's: the body is no JSON object, or the headers are none"
 
@@ -77,6 +78,7 @@ class NATSQueueAdapter:
             AuthenticationError, AdapterTimeoutError, UnavailableError: As of ``init()``.
             InactiveError: The queue is not open.
         """
+        self._link.check()
         jetstream = await self._link.jetstream()
         await self._link.run(jetstream.stream_info(self._stream))
         return True
@@ -108,26 +110,27 @@ class NATSQueueAdapter:
 
     async def receive(self, *, max_messages: int = 1, wait_seconds: float = 0.0) -> list[Delivery]:
         """Take messages that are ready; wait for one if there is none."""
-        self._link.check()
         most = message.check_count(max_messages, "max_messages")
         deadline = time.monotonic() + message.check_seconds(wait_seconds, "wait_seconds")
         while True:
-            while found := await self._pull(most, None):
-                if taken := await self._due(found):
-                    return taken
+            self._link.check()
+            if taken := await self._ask(most, None):
+                return taken
             left = deadline - time.monotonic()
             if left <= 0:
                 return []
             # Only one: the request is over with it, and leaves nothing behind at the server.
-            if taken := await self._due(await self._pull(1, min(left, _SLICE_SECONDS))):
+            if taken := await self._ask(1, min(left, _SLICE_SECONDS)):
                 return taken
 
     async def ack(self, delivery: Delivery) -> bool:
         """Settle: remove the message; say whether it still was this consumer's."""
+        self._link.check()
         return await self._settle(_receipt(delivery), b"+ACK")
 
     async def retry(self, delivery: Delivery, *, delay_seconds: float = 0.0, counted: bool = True) -> bool:
         """Settle: let the message be delivered again; say whether it still was this consumer's."""
+        self._link.check()
         held = _receipt(delivery)
         delay = message.check_seconds(delay_seconds, "delay_seconds")
         if counted and delay:
@@ -136,8 +139,8 @@ class NATSQueueAdapter:
 
     async def extend(self, delivery: Delivery) -> bool:
         """Keep the message for another ``visibility_seconds``; say whether it still was this consumer's."""
-        held = _receipt(delivery)
         self._link.check()
+        held = _receipt(delivery)
         if not held.is_ours:
             return False
         asked_at = time.monotonic()
@@ -147,10 +150,12 @@ class NATSQueueAdapter:
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> bool:
         """Settle: give the message up; say whether it still was this consumer's."""
+        self._link.check()
         return await self._bury(_receipt(delivery), message.check_reason(reason), is_readable=True)
 
     async def depth(self) -> Depth:
         """Return how many messages there are; those with a delay are waiting until they are first looked at."""
+        self._link.check()
         jetstream = await self._link.jetstream()
         consumer = await self._link.run(jetstream.consumer_info(self._stream, CONSUMER))
         dead = await self._link.run(jetstream.stream_info(self._dead_stream))
@@ -158,6 +163,7 @@ class NATSQueueAdapter:
 
     async def dead_letters(self, *, limit: int = 100) -> list[DeadLetter]:
         """Return up to *limit* dead letters, oldest first; each is a request."""
+        self._link.check()
         jetstream, most = await self._link.jetstream(), message.check_count(limit, "limit", 1000)
         found: list[DeadLetter] = []
         sequence = 1
@@ -175,6 +181,7 @@ class NATSQueueAdapter:
 
     async def requeue(self, message_id: str) -> bool:
         """Make a dead letter a message again; say whether it was one."""
+        self._link.check()
         jetstream, dead = await self._link.jetstream(), await self._find_dead(message_id)
         if dead is None:
             return False
@@ -192,6 +199,7 @@ class NATSQueueAdapter:
 
     async def discard(self, message_id: str) -> bool:
         """Remove a dead letter; say whether it was one."""
+        self._link.check()
         jetstream, dead = await self._link.jetstream(), await self._find_dead(message_id)
         if dead is None:
             return False
@@ -207,23 +215,32 @@ class NATSQueueAdapter:
         except NotFoundError:
             return None
 
-    async def _pull(self, most: int, expires_seconds: float | None) -> list[Msg]:
+    async def _ask(self, most: int, expires_seconds: float | None) -> list[Delivery]:
         """Ask for messages, giving them back if the caller leaves while they are on their way."""
-        pull = Pull(await self._link.client(), self._pull_subject)
-        patience = self._settings.request_timeout
-        asked = self._own(pull.run(most, expires_seconds=expires_seconds, patience_seconds=patience))
+        left = asyncio.Event()
+        asked = self._own(self._take(left, most, expires_seconds))
         try:
             return await self._link.run(asyncio.shield(asked))
         except asyncio.CancelledError:
-            _ = self._own(self._abandon(pull, asked))
+            left.set()
+            if asked.done() and not asked.cancelled() and asked.exception() is None:
+                _ = self._own(self._give_back(asked.result()))
             raise
 
-    async def _abandon(self, pull: Pull, asked: "asyncio.Task[list[Msg]]") -> None:
-        if not asked.done():
-            await pull.end()
-        for found in await asked:
-            held = held_of(found)
-            held.keep(self._link.visibility_seconds)
+    async def _take(self, left: asyncio.Event, most: int, expires_seconds: float | None) -> list[Delivery]:
+        client, patience = await self._link.client(), self._settings.request_timeout
+        while self._link.serves and not left.is_set():
+            pull = Pull(client, self._pull_subject)
+            found = await pull.run(most, expires_seconds=expires_seconds, patience_seconds=patience)
+            taken = await self._due(found)
+            if taken and (left.is_set() or not self._link.serves):
+                await self._give_back(taken)
+            elif taken or not found or expires_seconds is not None:
+                return taken
+        return []
+
+    async def _give_back(self, deliveries: list[Delivery]) -> None:
+        for held in map(_receipt, deliveries):
             await self._again(held, 0, held.attempt - 1)
 
     async def _due(self, messages: list[Msg]) -> list[Delivery]:
@@ -242,7 +259,6 @@ class NATSQueueAdapter:
         return taken
 
     async def _settle(self, held: Held, how: bytes) -> bool:
-        self._link.check()
         if not held.is_ours:
             return False
         await self._answer(held, how)
@@ -251,7 +267,6 @@ class NATSQueueAdapter:
 
     async def _again(self, held: Held, delay_ms: int, attempts: int) -> bool:
         """Publish a message anew, at the end, and acknowledge the old one."""
-        self._link.check()
         if not held.is_ours:
             return False
         stated = headers_of(
@@ -265,7 +280,6 @@ class NATSQueueAdapter:
         return await self._settle(held, b"+ACK")
 
     async def _bury(self, held: Held, reason: str, *, is_readable: bool) -> bool:
-        self._link.check()
         if not held.is_ours:
             return False
         stated = dead_headers(held, reason, is_readable=is_readable)

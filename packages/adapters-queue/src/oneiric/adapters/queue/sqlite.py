@@ -80,6 +80,8 @@ class SQLiteQueueAdapter:
         self._was_open = False
         self._inode: tuple[int, int] | None = None
         self._waiting: set[asyncio.Future[None]] = set()
+        #: Takes whose callers have left; what they bring is given back before the file is closed.
+        self._left: set[asyncio.Future[list[table.Row]]] = set()
 
     async def init(self) -> None:
         """Open the file; a closed queue stays closed.
@@ -110,6 +112,8 @@ class SQLiteQueueAdapter:
         if self._owner is not None:
             self._owner, self._ending = None, self._owner
         self._wake()
+        while self._left:
+            await asyncio.wait(self._left)
         if self._ending is not None:
             await self._ending.stop()
 
@@ -240,11 +244,13 @@ class SQLiteQueueAdapter:
             rows = await asyncio.shield(asked)
         except asyncio.CancelledError:
             # The thread may be taking them at this moment: nobody would see them before their visibility ended.
+            self._left.add(asked)
             asked.add_done_callback(partial(self._give_back, owner))
             raise
         return [self._delivery(row) for row in rows]
 
     def _give_back(self, owner: Owner, asked: "asyncio.Future[list[table.Row]]") -> None:
+        self._left.discard(asked)
         if asked.cancelled() or asked.exception() is not None:
             return
 
