@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oneiric.core.errors import ConfigurationError
+from oneiric.runtime._watch_notify import RustNotifier
 from oneiric.runtime.watchers import ConfigWatcher, WatchMode
 
 if TYPE_CHECKING:
@@ -199,6 +200,26 @@ async def test_a_swapped_data_link_is_one_change(tmp_path: Path, mode: WatchMode
             await watched.until(content)
 
         assert await watched.finished(mounted.update) == ["second", "third"]
+
+
+async def test_nothing_is_missed_while_fewer_directories_are_watched(tmp_path: Path) -> None:
+    watched, left = tmp_path / "watched", tmp_path / "left"
+    directories = {}
+    for directory in (watched, left):
+        directory.mkdir()
+        directories[str(directory)] = (directory.stat().st_dev, directory.stat().st_ino)
+    noticed: list[str | None] = []
+    notifier = RustNotifier(lambda entry, _: noticed.append(entry))
+    try:
+        notifier.watch(directories)
+        (watched / "oneiric.yml").write_text("second")
+        del directories[str(left)]
+
+        assert notifier.watch(directories), "what it had noticed is gone with the watch that noticed it"
+        assert not notifier.watch(directories)
+        assert noticed == []
+    finally:
+        notifier.close()
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -38,14 +38,16 @@ class RustNotifier:
         self._stop: threading.Event | None = None
 
     def watch(self, directories: Mapping[str, tuple[int, int]]) -> bool:
-        """Watch just these directories; return whether one is new, so that something in it may have been missed.
+        """Watch just these directories; return whether something in them may have been missed.
+
+        The native part cannot change what it watches: it is made anew, and what the one before had noticed and not yet
+        told goes with it.
 
         Raises:
             OSError: A directory cannot be watched.
         """
         if dict(directories) == self._directories:
             return False
-        is_new = bool(directories.items() - self._directories.items())
         self.close()
         if directories:
             notifier = self._make(sorted(directories), False, False, 300, False, True)
@@ -54,7 +56,7 @@ class RustNotifier:
                 target=self._watch, args=(notifier, self._stop), name="oneiric.watchfiles", daemon=True
             ).start()
         self._directories = dict(directories)
-        return is_new
+        return True
 
     def close(self) -> None:
         """Let go of everything. Safe to call twice."""
