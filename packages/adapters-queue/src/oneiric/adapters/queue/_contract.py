@@ -14,7 +14,7 @@ __all__ = ["LONG", "SHORT", "Contract", "QueueInstance", "cancel_after", "contra
 _DEADLINE_SECONDS: Final = 60.0
 LONG: Final = 20.0
 #: The visibility, or the delay, of tests that let it end: longer than a few calls take on a busy machine.
-SHORT: Final = 0.8
+SHORT: Final = 1.2
 
 
 class QueueInstance(ManagedQueue, Protocol):

@@ -205,7 +205,8 @@ class SettlingContract(Contract):
             settle = (queue.ack, queue.retry, queue.extend)[turns % 3]
             call = asyncio.ensure_future(settle(delivery))
             await cancel_after(turns // 3, call)
-            (unsure if call.cancelled() or turns % 3 else done).add(delivery.id)
+            is_done = turns % 3 == 0 and not call.cancelled() and call.result()
+            (done if is_done else unsure).add(delivery.id)
         while found := await queue.receive(max_messages=5, wait_seconds=SHORT * 4):
             for delivery in found:
                 assert delivery.id not in done - unsure
