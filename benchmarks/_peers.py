@@ -1,6 +1,6 @@
 """The peers' nearest thing to a lookup. They are imported by name: the development environment does not hold them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -53,9 +53,13 @@ def swaps() -> list[Peer]:
     return _installed(_override)
 
 
-def manifests(count: int) -> list[Peer]:
-    """Return each installed peer's verification of signed metadata of *count* targets; none registers anything."""
-    return _installed(lambda: _tuf(count))
+def manifests(rows: Sequence[Mapping[str, Any]]) -> list[Peer]:
+    """Return each installed peer's verification of signed metadata that says the same; none registers anything.
+
+    Args:
+        rows: The entries. An entry is a target there: what the format has no field for stands in ``custom``.
+    """
+    return _installed(lambda: _tuf(rows))
 
 
 def _installed(*makers: Callable[[], list[Peer]]) -> list[Peer]:
@@ -132,14 +136,14 @@ def _that_depends() -> list[Peer]:
     ]
 
 
-def _tuf(count: int) -> list[Peer]:
+def _tuf(rows: Sequence[Mapping[str, Any]]) -> list[Peer]:
     api, signer = import_module("tuf.api.metadata"), import_module("securesystemslib.signer")
     key = signer.CryptoSigner.generate_ed25519()
     targets = api.Targets()
-    for number in range(count):
-        hashes = {"sha256": f"{number:064x}"}
-        custom = {"domain": "adapter", "key": f"key-{number}", "provider": "acme", "factory": "shop.cache:Cache"}
-        targets.targets[f"{number}.whl"] = api.TargetFile(1000, hashes, f"{number}.whl", {"custom": custom})
+    for row in rows:
+        path = row["uri"].removeprefix("https://cdn.example/")
+        custom = {name: value for name, value in row.items() if name not in {"sha256", "size", "uri"}}
+        targets.targets[path] = api.TargetFile(row["size"], {"sha256": row["sha256"]}, path, {"custom": custom})
     root = api.Root()
     root.add_key(key.public_key, "targets")
     metadata = api.Metadata(targets)

@@ -77,14 +77,19 @@ def registered(trusted: TrustedManifests, envelope: bytes) -> Resolver:
 def measure(rounds: int) -> list[Figure]:
     """Measure the group."""
     contest = Contest("manifest", rounds)
-    for count in SIZES:
-        _add_size(contest, count)
-    return contest.run().figures()
+    peers = [(count, peer) for count in SIZES for peer in _add_size(contest, count)]
+    figures = contest.run().figures()
+    for count, peer in peers:
+        label = f"the whole over {peer}'s, {count:,} entries"
+        figures.append(contest.quotient(f"over_{peer}_{count}", label, f"whole_{count}", f"{peer}_{count}"))
+    return figures
 
 
-def _add_size(contest: Contest, count: int) -> None:
+def _add_size(contest: Contest, count: int) -> list[str]:
+    """Add the cases of one size, and return the names of the peers among them."""
     repository = RepositorySimulator(now=lambda: NOW)
-    repository.publish(rows(count))
+    entries = rows(count)
+    repository.publish(entries)
     trusted = TrustedManifests(TrustRoot.pinned(repository.roots[0]), now=NOW)
     trusted.update_freshness(repository.freshness)
     envelope = repository.manifest
@@ -123,8 +128,10 @@ def _add_size(contest: Contest, count: int) -> None:
     run = _timed(lambda: again.at(NOW).update_manifest(envelope))
     label = f"the same manifest again: {what}"
     contest.add_timed(f"unchanged_{count}", run, label=label, floor=bare, operations=count, number=1)
-    for peer in _peers.manifests(count):
+    peers = _peers.manifests(entries)
+    for peer in peers:
         add(f"{peer.name}_{count}", f"{peer.label}: {what}", peer.names["run"], "peer")
+    return [peer.name for peer in peers]
 
 
 def _timed(function: Callable[[], object]) -> Callable[[int], float]:
