@@ -16,6 +16,8 @@ from tests.cli.documents import check
 from tests.cli.systems import command, system
 from tests.integration.processes import PARTS, Orchestrator
 
+from oneiric.cli._running import Place
+
 CONFIG = ("--config", "settings.yml")
 STATE = Path(".oneiric_cache")
 ONE_OFF = """
@@ -290,13 +292,34 @@ def test_watching_sees_a_system_end_and_goes_on(tmp_path: Path) -> None:
         assert watched.stdout is not None
         first = check("status", watched.stdout.readline())
         seen.end()
-        ended = until_said(watched, lambda document: document["running"] is False)
+        ended = until_said(watched, lambda document: document.get("running") is False)
         watched.send_signal(signal.SIGINT)
         watched.communicate(timeout=60)
 
     assert first["running"]
     assert ended["running"] is False
     assert watched.returncode == 130
+
+
+@pytest.mark.xdist_group("processes")
+def test_a_system_that_ends_between_two_questions_does_not_run(
+    tmp_path: Path, oneiric: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with system(tmp_path / "ending") as seen:
+        monkeypatch.chdir(seen.home)
+        ask = Place.ask_if_running
+
+        def and_end(place: Place, operation: str, **fields: Any) -> dict[str, Any] | None:
+            answer = ask(place, operation, **fields)
+            if operation == "status":
+                seen.end()
+            return answer
+
+        monkeypatch.setattr(Place, "ask_if_running", and_end)
+        done = oneiric("status", "--json", *CONFIG)
+
+    assert check("status", done.out)["running"] is False
+    assert done.code == 0
 
 
 def test_watching_shows_what_fails_meanwhile_and_goes_on(settings: Callable[..., str]) -> None:

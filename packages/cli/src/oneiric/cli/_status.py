@@ -22,13 +22,13 @@ def running_status(place: Place, domain: str | None, key: str | None) -> dict[st
         ResolutionError: The domain or key asked for does not exist.
         OneiricError: What the running system answered, or that it does not.
     """
-    told = place.ask_if_running("status")
-    if told is None:
+    told, components = place.ask_if_running("status"), place.ask_if_running("components", domain=domain)
+    if components is not None and key is not None:
+        domain = domain or domain_among(((each["domain"], each["key"]) for each in components["keys"]), key)
+        components = place.ask_if_running("components", domain=domain, key=key)
+    if told is None or components is None:  # it may end between two questions
         return None
-    listed = place.ask("components", domain=domain)["keys"]
-    if key is not None:
-        domain = domain or domain_among(((each["domain"], each["key"]) for each in listed), key)
-        listed = place.ask("components", domain=domain, key=key)["keys"]
+    listed = components["keys"]
     base = {(slot["domain"], slot["key"]): slot for slot in told["slots"] if _is_base(slot)}
     asked = {(each["domain"], each["key"]) for each in listed}
     activity = {(row["domain"], row["key"]): row for row in told["activity"]}
