@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def test_bad_configurations_are_refused_and_good_ones_taken_under_calls() -> None:
-    plan = Plan(bad=3 * len(BAD), good=20, callers=8)
+    plan = Plan(bad=3 * len(BAD), good=20, callers=8, most_seconds=20.0)
 
     outcome = asyncio.run(soak(plan))
 
