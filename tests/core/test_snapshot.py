@@ -346,6 +346,54 @@ def test_a_cancelled_flush_leaves_the_write_whole(tmp_path: Path) -> None:
     assert read_json(tmp_path / "state.json") == {"number": 1}
 
 
+def test_a_change_during_the_write_of_a_flush_is_written_after_it() -> None:
+    async def scenario() -> None:
+        started, go, state, writes = threading.Event(), threading.Event(), ["old"], Writes()
+
+        def slow(path: Path, document: object) -> None:
+            started.set()
+            assert go.wait(20)
+            writes(path, document)
+
+        file = StateFile("state.json", lambda: state[0], coalesce_seconds=0, write=slow)
+        file.mark()
+        flushing = asyncio.create_task(file.flush())
+        await asyncio.to_thread(started.wait, 20)
+        state[0] = "new"
+        file.mark()
+        go.set()
+        await flushing
+        await writes.until(lambda: writes.documents == ["old", "new"])
+
+    asyncio.run(scenario())
+
+
+def test_the_write_of_a_cancelled_flush_does_not_end_after_a_later_one() -> None:
+    async def scenario() -> None:
+        started, go, state, writes = threading.Event(), threading.Event(), ["old"], Writes()
+
+        def slow(path: Path, document: object) -> None:
+            started.set()
+            if document == "old":
+                assert go.wait(20)
+            writes(path, document)
+
+        file = StateFile("state.json", lambda: state[0], coalesce_seconds=0, write=slow)
+        file.mark()
+        flushing = asyncio.create_task(file.flush())
+        await asyncio.to_thread(started.wait, 20)
+        flushing.cancel()
+        await asyncio.wait((flushing,))
+        state[0] = "new"
+        file.mark()
+        await asyncio.sleep(0.05)
+        go.set()
+        await writes.until(lambda: len(writes.documents) == 2)
+        assert writes.documents == ["old", "new"]
+
+    asyncio.run(scenario())
+
+
 def test_what_killed_writers_left_is_swept_and_what_live_ones_write_is_not(tmp_path: Path) -> None:
     old, young = tmp_path / ".state.json.abandon", tmp_path / ".state.json.atwork"
     for each in (old, young):

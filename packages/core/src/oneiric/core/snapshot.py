@@ -207,13 +207,15 @@ class StateFile:
         self._timer = None
         self._writing = asyncio.get_running_loop().create_task(self._write_in_turn())
 
-    async def _write_in_turn(self) -> None:
+    async def _write_in_turn(self, *, tries_again: bool = True) -> None:
         try:
             await self._write_now()
         finally:
             self._writing = None
-            if self._dirty:
-                self._schedule(self._coalesce_seconds if self.last_error is None else self._retry_seconds)
+            if self._dirty and self.last_error is None:
+                self._schedule(self._coalesce_seconds)
+            elif self._dirty and tries_again:
+                self._schedule(self._retry_seconds)
 
     async def _write_now(self) -> None:
         self._dirty = False
@@ -243,11 +245,8 @@ class StateFile:
             await asyncio.wait((self._writing,))
         self._cancel_timer()
         if self._dirty:
-            self._writing = self._loop.create_task(self._write_now())
-            try:
-                await asyncio.shield(self._writing)
-            finally:
-                self._writing = None
+            self._writing = self._loop.create_task(self._write_in_turn(tries_again=False))
+            await asyncio.shield(self._writing)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
