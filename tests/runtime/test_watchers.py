@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 import time
 from contextlib import asynccontextmanager
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oneiric.core.errors import ConfigurationError
+from oneiric.runtime import _watch_files
+from oneiric.runtime._watch_files import Look, Scanner
 from oneiric.runtime._watch_notify import RustNotifier
 from oneiric.runtime.watchers import ConfigWatcher, WatchMode
 
@@ -220,6 +223,49 @@ async def test_nothing_is_missed_while_fewer_directories_are_watched(tmp_path: P
         assert noticed == []
     finally:
         notifier.close()
+
+
+@pytest.mark.parametrize("moment", ["within a look", "between look and watch"])
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_directory_that_comes_back_only_to_go_at_once_is_waited_for(
+    file: Path, mode: WatchMode, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched, look, identify, is_armed = Watched(file), Scanner.look, _watch_files._identify, False
+
+    def go() -> None:
+        nonlocal is_armed
+        if is_armed and file.exists():
+            is_armed = False
+            shutil.rmtree(file.parent)
+
+    def looking(scanner: Scanner) -> Look:
+        found = look(scanner)
+        if moment != "within a look":
+            go()
+        return found
+
+    def identified(*given: Any) -> None:
+        if moment == "within a look":
+            go()
+        identify(*given)
+
+    monkeypatch.setattr(Scanner, "look", looking)
+    monkeypatch.setattr(_watch_files, "_identify", identified)
+    async with watching(watched, mode, settle_most_seconds=NEVER) as watcher:
+        await looked(watcher)
+        shutil.rmtree(file.parent)
+        file.parent.mkdir()
+        file.write_text("first")
+        is_armed = True
+        async with asyncio.timeout(60):
+            while is_armed:  # noqa: ASYNC110 - the thread that looks tells nobody
+                await asyncio.sleep(0.001)
+        await looked(watcher)
+        file.parent.mkdir()
+        file.write_text("second")
+        await watched.until("second")
+
+        assert await watched.finished() == ["second"]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -159,12 +159,21 @@ def _stamp(found: os.stat_result) -> Stamp:
 
 
 def _identify(paths: Iterable[str], into: dict[str, tuple[int, int]]) -> None:
+    """Note what identifies each directory; of one that is gone since the walk, the nearest above it."""
     for path in paths:
-        try:
-            found = os.stat(path)
-        except OSError:
-            continue  # gone since the walk: the next look finds the nearest above it
-        into[path] = (found.st_dev, found.st_ino)
+        here = path
+        while (identity := _identity(here)) is None and here != "/":
+            here = os.path.dirname(here)
+        if identity is not None:
+            into[here] = identity
+
+
+def _identity(directory: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(directory)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class _Way:

@@ -61,7 +61,7 @@ class Inotify:
         self._loop.add_reader(self._fd, self._read)
 
     def watch(self, directories: Mapping[str, tuple[int, int]]) -> bool:
-        """Watch just these directories; return whether one is new, so that something in it may have been missed.
+        """Watch just these directories; return whether one is new or gone, so that something may have been missed.
 
         Raises:
             OSError: A directory exists and cannot be watched.
@@ -76,10 +76,11 @@ class Inotify:
                 number = self._libc.inotify_add_watch(self._fd, os.fsencode(path), _WANTED)
                 if number < 0:
                     error = _failure(f"{path} cannot be watched")
-                    if not os.path.isdir(path):
-                        continue  # gone since the look; its directory tells
-                    raise error
-                self._watched[path], self._paths[number] = (number, identity), path
+                    if os.path.isdir(path):
+                        raise error
+                else:
+                    self._watched[path], self._paths[number] = (number, identity), path
+                # One that is gone since the look is missed by all that is watched: the next look finds what is above.
                 is_new = True
         return is_new
 
