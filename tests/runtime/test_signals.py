@@ -61,6 +61,24 @@ async def main():
 
 asyncio.run(main())
 """
+#: Goes on after its loop is closed, with files of its own, while a second signal is still to be handed on.
+GOES_ON = """
+import asyncio, os, signal, time, sys, tempfile, threading
+from oneiric.runtime._signals import ProcessSignals
+
+async def main():
+    with ProcessSignals(stop=int, force=int, reload=int):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.sleep(0.05)
+
+asyncio.run(main())
+files = [tempfile.TemporaryFile() for _ in range(10)]
+for thread in threading.enumerate():
+    if thread.name == 'signals':
+        thread.join()
+sys.exit(any(file.read() for file in files))
+"""
 
 
 def started(mode: str) -> subprocess.Popen[str]:
@@ -124,6 +142,13 @@ def test_two_signals_at_once_end_a_process_whose_loop_is_blocked() -> None:
 
 def test_a_host_goes_on_to_be_told_of_its_own_signals() -> None:
     done = subprocess.run([sys.executable, "-c", HOST], check=False, timeout=60)
+
+    assert done.returncode == 0
+
+
+def test_nothing_is_handed_on_to_a_loop_that_is_closed() -> None:
+    """Its descriptor is another file's by then."""
+    done = subprocess.run([sys.executable, "-c", GOES_ON], check=False, timeout=60)
 
     assert done.returncode == 0
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
@@ -91,7 +91,9 @@ class _Nudge:
         os.set_blocking(self._writer, False)
         signal.signal(_NUDGE, _nothing)
         self._former = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        threading.Thread(target=_nudge, args=(reader, self._former), name="signals", daemon=True).start()
+        # The thread may come to hand a note on when the loop is closed, and its descriptor has become another file's.
+        former = os.dup(self._former) if self._former >= 0 else -1
+        threading.Thread(target=_nudge, args=(reader, former), name="signals", daemon=True).start()
 
     def end(self) -> None:
         """Let the main thread be; to be called there."""
@@ -111,7 +113,10 @@ def _nothing(number: int, frame: FrameType | None) -> None:
 
 def _nudge(reader: int, former: int) -> None:
     main = threading.main_thread().ident or 0
-    with open(reader, "rb", buffering=0) as notes:
+    with ExitStack() as held:
+        notes = held.enter_context(open(reader, "rb", buffering=0))
+        if former >= 0:
+            held.callback(os.close, former)
         while noted := notes.read(64):
             ours = noted.replace(bytes((_NUDGE,)), b"")
             if not ours:
