@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -268,3 +269,42 @@ asyncio.run(main())
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout == "HTTP/1.1 200 OK []\n"
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_start_that_is_cancelled_leaves_nobody_listening(tmp_path: Path, turns: int) -> None:
+    bound = server(tmp_path / "control.sock")
+    bind, places = bound._bound, list[tuple[str, int]]()
+
+    async def noted() -> socket.socket:
+        listening = await bind()
+        places.append(listening.getsockname())
+        return listening
+
+    bound._bound = noted  # type: ignore[method-assign]  # to learn which port it had
+    starting = asyncio.create_task(bound.start())
+    async with asyncio.timeout(60):
+        while not places:  # noqa: ASYNC110 - every turn of the loop counts here
+            await asyncio.sleep(0)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.wait((starting,))
+    await bound.stop()
+
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(places[0], timeout=60)
+    assert not (tmp_path / "control.sock").exists()
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_who_is_being_let_in_when_it_stops_is_let_go(turns: int) -> None:
+    bound = server()
+    await bound.start()
+    with socket.create_connection(("127.0.0.1", bound.port)) as client:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await bound.stop()
+        client.settimeout(60)
+        with suppress(ConnectionResetError):
+            assert await asyncio.to_thread(client.recv, 1) == b""

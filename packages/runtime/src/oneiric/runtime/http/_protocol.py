@@ -109,6 +109,9 @@ class GuardedProtocol(H11Protocol):
         self.app_state = {STOPPING: listener.stopping, PEER_UID: uid}
         is_full = listener.is_full
         super().connection_made(transport)
+        if listener.stopping.is_set():
+            self.cut()  # it was accepted before, and nobody is left to serve or to close it
+            return
         if listener.is_local and uid not in {os.geteuid(), 0}:
             self._refuse(403, "this socket is for its owner")
             return

@@ -163,8 +163,12 @@ class HttpServer:
         config.load()
         self._listeners.append(listener)
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: GuardedProtocol(config, listener), sock=listening, backlog=_BACKLOG)
+        # Known to stop() before anything is awaited: a start that is cancelled there leaves nobody listening.
+        server = await loop.create_server(
+            lambda: GuardedProtocol(config, listener), sock=listening, backlog=_BACKLOG, start_serving=False
+        )
         self._servers.append(server)
+        await server.start_serving()
 
     async def _until_stopped(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -184,14 +188,17 @@ class HttpServer:
         listeners, self._listeners = self._listeners, []
         control, self._control = self._control, None
         self._port = None
-        for server in servers:
-            server.close()
-        if control is not None:
-            unlink_if_same(*control)
-        for listener in listeners:
-            for connection in listener.connections():
-                connection.shutdown()
         try:
+            try:
+                await _all_let_in(servers)
+            finally:
+                for server in servers:
+                    server.close()
+                if control is not None:
+                    unlink_if_same(*control)
+                for listener in listeners:
+                    for connection in listener.connections():
+                        connection.shutdown()
             await _finished(listeners, self._stop_seconds)
         finally:
             for listener in listeners:
@@ -205,6 +212,19 @@ class HttpServer:
         places = [f"{self._settings.host}:{self._port}"] if self._port is not None else []
         places += [str(self._control[0])] if self._control is not None else []
         return f"<HttpServer on {' and '.join(places) or 'nothing'}>"
+
+
+async def _all_let_in(servers: list[asyncio.Server]) -> None:
+    """Accept nobody else, and wait until those who were accepted are connections that can be closed.
+
+    `asyncio.Server.close` would lose them half-way: they were neither served nor closed.
+    """
+    loop = asyncio.get_running_loop()
+    for server in servers:
+        for listening in server.sockets:
+            loop.remove_reader(listening.fileno())
+    for _ in ("its transport is made", "its protocol is told"):
+        await asyncio.sleep(0)
 
 
 async def _finished(listeners: "list[Listener]", seconds: float) -> None:
