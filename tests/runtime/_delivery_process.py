@@ -1,4 +1,4 @@
-"""A server of deliveries in a process of its own: ``python _delivery_process.py DIRECTORY SECONDS_PER_RUN``.
+"""A server of deliveries in a process of its own: ``_delivery_process.py DIRECTORY SECONDS_PER_RUN LEASE_SECONDS``.
 
 It prints its port, and appends ``begin RUN_ID`` and ``end RUN_ID`` to the log in the directory.
 """
@@ -31,13 +31,13 @@ class Processor:
         return {"attempt": delivery.attempt}
 
 
-async def main(directory: Path, seconds: float) -> None:
+async def main(directory: Path, seconds: float, lease: float) -> None:
     """Serve until killed."""
     configure_logging(LoggingSettings(level="ERROR"))
     server = SchedulerHTTPServer(
         Processor(directory / "log", seconds),
         settings=HttpSettings(port=0),
-        store=DeliveryStore(directory / DELIVERIES_FILE, lease_seconds=2.0),
+        store=DeliveryStore(directory / DELIVERIES_FILE, lease_seconds=lease),
         dead_letters=DeadLetterStore(directory / DEAD_LETTERS_FILE),
     )
     await server.start()
@@ -47,4 +47,4 @@ async def main(directory: Path, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), float(sys.argv[2])))
+    asyncio.run(main(Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])))

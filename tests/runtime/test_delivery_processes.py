@@ -20,8 +20,8 @@ pytestmark = pytest.mark.xdist_group("delivery-processes")
 
 
 @contextmanager
-def served(directory: Path, seconds: float) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    command = [sys.executable, str(PROGRAM), str(directory), str(seconds)]
+def served(directory: Path, seconds: float, *, lease: float = 3600.0) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    command = [sys.executable, str(PROGRAM), str(directory), str(seconds), str(lease)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -59,7 +59,7 @@ def until_done(port: int) -> Any:
 
 
 def test_a_delivery_whose_process_is_killed_is_done_by_the_next_under_the_same_run_id(tmp_path: Path) -> None:
-    with served(tmp_path, 60) as (process, port), ThreadPoolExecutor(1) as pool:
+    with served(tmp_path, 60, lease=2.0) as (process, port), ThreadPoolExecutor(1) as pool:
         sent = pool.submit(deliver, port)
         end = time.monotonic() + 60
         while not lines(tmp_path, "begin"):

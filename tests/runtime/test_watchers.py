@@ -142,7 +142,7 @@ async def test_delete_and_recreate_is_one_change(file: Path, mode: WatchMode) ->
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_deleted_file_is_waited_for(file: Path, mode: WatchMode) -> None:
     watched = Watched(file)
-    async with watching(watched, mode) as watcher:
+    async with watching(watched, mode, settle_most_seconds=NEVER) as watcher:
         file.unlink()
         await looked(watcher)
         file.write_text("second")
@@ -292,7 +292,7 @@ async def test_a_link_in_the_middle_of_the_way_is_one_change(tmp_path: Path, mod
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_truncated_file_is_no_change_before_it_is_written_again(file: Path, mode: WatchMode) -> None:
     watched = Watched(file)
-    async with watching(watched, mode) as watcher:
+    async with watching(watched, mode, settle_most_seconds=NEVER) as watcher:
         with file.open("w") as stream:
             await looked(watcher)
             stream.write("second")
@@ -304,7 +304,7 @@ async def test_a_truncated_file_is_no_change_before_it_is_written_again(file: Pa
 @pytest.mark.skipif(sys.platform != "linux", reason="only inotify tells when a file is closed")
 async def test_half_a_file_is_no_change_while_its_writer_has_it_open(file: Path) -> None:
     watched = Watched(file)
-    async with watching(watched, "inotify", settle_seconds=0.001) as watcher:
+    async with watching(watched, "inotify", settle_seconds=0.001, settle_most_seconds=NEVER) as watcher:
         with file.open("w") as stream:
             stream.write("first half, ")
             stream.flush()
