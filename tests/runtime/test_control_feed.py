@@ -1,6 +1,8 @@
 """The feed of events: bounded, in order, resumable."""
 
 import asyncio
+from collections import deque
+from threading import Thread
 
 import pytest
 
@@ -95,6 +97,24 @@ async def test_events_of_other_threads_arrive_in_order() -> None:
     events = await read(follower, 800)
 
     assert [int(event.id.rpartition("-")[2]) for event in events] == list(range(1, 801))
+
+
+async def test_a_follower_that_another_thread_drops_while_it_reads_has_come_to_its_end() -> None:
+    feed = EventFeed(backlog=1)
+
+    class Slow(deque[ControlEvent]):
+        def popleft(self) -> ControlEvent:
+            threads.append(Thread(target=publish, args=(feed, 2, 3)))
+            threads[-1].start()
+            threads[-1].join()
+            return super().popleft()
+
+    follower, threads = feed.subscribe(), list[Thread]()
+    publish(feed, 1)
+    follower._events = Slow(follower._events)
+
+    assert [event async for event in follower] == []
+    assert follower.was_dropped
 
 
 async def test_events_of_the_core_become_plain_data() -> None:

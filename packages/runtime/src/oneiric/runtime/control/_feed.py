@@ -5,6 +5,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any, Final, Self
 
@@ -160,7 +161,7 @@ class Subscription:
 
     async def __anext__(self) -> ControlEvent:
         while True:
-            if self._events:
+            with suppress(IndexError):  # not asked for before: another thread may drop this follower in between
                 return self._events.popleft()
             if self._ended:
                 await self.aclose()
