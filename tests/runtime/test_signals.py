@@ -65,6 +65,28 @@ async def main():
 
 asyncio.run(main())
 """
+#: Is asked to stop while its handlers are being put in place.
+AT_THE_BEGINNING = """
+import asyncio, os, signal
+from oneiric.runtime._signals import ProcessSignals
+
+async def main():
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    add = loop.add_signal_handler
+
+    def added(number, *given):
+        add(number, *given)
+        if number == signal.SIGTERM:
+            os.kill(os.getpid(), number)
+
+    loop.add_signal_handler = added
+    with ProcessSignals(stop=stopped.set, force=int) as signals:
+        async with asyncio.timeout(50):
+            await stopped.wait()
+        assert signals.received == signal.SIGTERM
+
+asyncio.run(main())
+"""
 #: Goes on after its loop is closed, with files of its own, while a second signal is still to be handed on.
 GOES_ON = """
 import asyncio, os, signal, time, sys, tempfile, threading
@@ -146,6 +168,12 @@ def test_two_signals_at_once_end_a_process_whose_loop_is_blocked() -> None:
 
 def test_a_host_goes_on_to_be_told_of_its_own_signals() -> None:
     done = subprocess.run([sys.executable, "-c", HOST], check=False, timeout=60)
+
+    assert done.returncode == 0
+
+
+def test_a_signal_that_comes_while_the_handlers_are_put_in_place_is_not_lost() -> None:
+    done = subprocess.run([sys.executable, "-c", AT_THE_BEGINNING], check=False, timeout=60)
 
     assert done.returncode == 0
 

@@ -173,7 +173,7 @@ class ProcessSignals:
             for number in (*_STOPPING, *(() if self._reload is None else (signal.SIGHUP,))):
                 self._before[number] = signal.getsignal(number)
                 # The loop's own handler wakes it, whichever thread the signal reaches; ours acts even if it is blocked.
-                self._loop.add_signal_handler(number, int)
+                self._loop.add_signal_handler(number, self._noticed, number)
                 signal.signal(number, self._take)
             self._nudge = _Nudge()
         return self
@@ -197,6 +197,11 @@ class ProcessSignals:
             self._call(self._reload)
         else:
             self._stopping(signal.Signals(number))
+
+    def _noticed(self, number: signal.Signals) -> None:
+        """Act on a stop that came before `_take` was in place: the loop is told of each signal, and after it was."""
+        if number in _STOPPING and self.received is None:
+            self._stopping(number)
 
     def _stopping(self, number: signal.Signals) -> None:
         if self.received is None:
