@@ -422,6 +422,30 @@ async def test_events_of_threads_are_handed_on_and_none_is_lost() -> None:
     assert sorted(told) == sorted([-1, *list(range(1000)) * 4])
 
 
+async def test_a_thread_that_goes_on_only_after_its_event_was_handed_on_stops_nothing() -> None:
+    told: asyncio.Queue[int] = asyncio.Queue()
+    loop, queue = asyncio.get_running_loop(), EventQueue(told.put_nowait, delay_seconds=0)
+    turned = threading.Event()
+
+    class Slow:
+        def call_soon_threadsafe(self, call: Callable[[], None]) -> None:
+            loop.call_soon_threadsafe(call)
+            assert turned.wait(60)
+
+    queue.put(1)
+    assert await told.get() == 1
+    await asyncio.sleep(0)
+    queue._loop = Slow()  # type: ignore[assignment]  # stands for a thread that is not given the processor
+    putting = asyncio.create_task(asyncio.to_thread(queue.put, 2))
+    async with asyncio.timeout(60):
+        assert await told.get() == 2
+        await asyncio.sleep(0)
+        turned.set()
+        await putting
+        queue.put(3)
+        assert await told.get() == 3
+
+
 def test_events_without_a_loop_are_handed_on_at_once() -> None:
     told: list[object] = []
     queue = EventQueue(told.append)

@@ -63,12 +63,12 @@ class EventQueue:
 
     def _arm_from_thread(self) -> None:
         if self._loop is not None:
+            self._armed = True  # before the loop is told: its turn may be over when this thread goes on
             try:
                 self._loop.call_soon_threadsafe(self._arm)
             except RuntimeError:  # closed: nobody waits for the caller any more
-                self._loop = None
+                self._loop, self._armed = None, False
             else:
-                self._armed = True
                 return
         self.flush()
 
