@@ -6,8 +6,9 @@
     await loader.restore()                      # the last good manifests, before the network is touched
     report = await loader.sync("https://updates.example.org/acme/manifest.json")
 
-A sync that raises has changed nothing that serves. What it may have moved all the same is trust: a root or a
-freshness document that was verified is remembered, so that an older one is never taken again.
+A sync that raises has changed nothing that serves, unless it is cancelled while it commits: then that is finished
+first. What it may have moved all the same is trust: a root or a freshness document that was verified is remembered, so
+that an older one is never taken again.
 """
 
 import asyncio
@@ -174,8 +175,11 @@ class RemoteLoader:
         place = self._place(manifest_url)
         async with self._busy, self._lock.held():
             run = Run(place.source)
-            delivery, staging = await self._received(run, place, unsigned=not verify_signature)
-            plan = self._planned(delivery, staging, await self._change_to(staging))
+            try:
+                delivery, staging = await self._received(run, place, unsigned=not verify_signature)
+                plan = self._planned(delivery, staging, await self._change_to(staging))
+            finally:
+                run.check()
             self._mounts.release(self._in_force.candidates)
             return plan
 
@@ -192,10 +196,11 @@ class RemoteLoader:
         # Without the directory's lock: a system that is started is not to wait for the sync of another one. What was
         # committed to is whole at any time; what is removed in this very moment, the next sync brings back.
         async with self._busy:
-            trusted = await asyncio.to_thread(self._memory.open, self._clock())
+            run = Run("cache")
+            trusted = await run.in_thread(self._memory.open, self._clock())
+            run.check()
             if trusted is None or self._options.client.is_packed or OWN not in trusted.state.manifests:
                 return None
-            run = Run("cache")
             return await self._teller.told(run, nullcontext(), lambda: self._restored(run, trusted))
 
     # Steps
@@ -208,7 +213,7 @@ class RemoteLoader:
             except LifecycleError:
                 put_back = self._put_back.of(delivery)
                 narrowed = None if put_back is None else held_back(delivery, self._in_force, put_back)
-                if narrowed is None:
+                if narrowed is None or run.cancelled is not None:
                     raise
                 self._step(run, "stage")
                 delivery, staging = await self._stager.stage(narrowed, None, self._in_force.last())
@@ -219,13 +224,13 @@ class RemoteLoader:
         plan = self._planned(delivery, staging, change)
         if not apply or self._lifecycle is None:
             self._step(run, "commit")
-            await self._commit(delivery)
+            await self._commit(run, delivery)
             self.status.in_force(delivery, applied=False)
             self._mounts.release(self._in_force.candidates)
             return self._report("stored", plan, staging)
         if self._is_in_force(delivery) and not change.add and not change.withdraw:
             self._step(run, "commit")
-            await self._commit(delivery)
+            await self._commit(run, delivery)
             return self._report("unchanged", plan, staging)
         if self._put_back.of(delivery) is not None:
             self._mounts.release(self._in_force.candidates)
@@ -252,7 +257,8 @@ class RemoteLoader:
     async def _received(self, run: Run, place: Place, *, unsigned: bool) -> tuple[Delivery, Staging]:
         """Fetch, verify and stage; what was verified of roots and freshness is remembered even if it fails."""
         now = self._clock()
-        trusted = await asyncio.to_thread(self._memory.open, now)
+        trusted = await run.in_thread(self._memory.open, now)
+        run.check()
         last = self._in_force.last()
         receiving = Receiving(
             place=place,
@@ -270,7 +276,7 @@ class RemoteLoader:
             self._step(run, "stage")
             delivery, staging = await self._stager.stage(delivery, place, last)
         except BaseException:
-            await self._let_go(trusted)
+            await self._let_go(run, trusted)
             raise
         self._mounts.staged(staging.flat)
         self._step(run, "plan")
@@ -295,12 +301,12 @@ class RemoteLoader:
                 if self._lifecycle is not None:
                     await probation.watch(self._lifecycle, transaction.swapped)
                 self._step(run, "commit")
-                await self._commit(delivery)
+                await self._commit(run, delivery)
         except BaseException as error:
             if isinstance(error, LifecycleError):
                 self._put_back.add(PutBack.of(delivery, error))
             # A restore has verified nothing new, and does not hold the directory.
-            await self._undone(transaction, None if probation is None else delivery.trusted, error)
+            await self._undone(run, transaction, None if probation is None else delivery.trusted, error)
             raise
         self._in_force = InForce(delivery, change.result)
         self.status.in_force(delivery, applied=True)
@@ -309,30 +315,28 @@ class RemoteLoader:
         self._step(run, "done")
         return transaction.swapped
 
-    async def _undone(self, transaction: Transaction, trusted: TrustedManifests | None, error: BaseException) -> None:
+    async def _undone(
+        self, run: Run, transaction: Transaction, trusted: TrustedManifests | None, error: BaseException
+    ) -> None:
         """Put everything back, also when the sync is cancelled, and again while that goes on."""
-        undoing = asyncio.ensure_future(transaction.undo())
-        while not undoing.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.shield(undoing)
-        if (problem := undoing.result()) is not None:
+        problem = await run.to_its_end(asyncio.ensure_future(transaction.undo()))
+        if problem is not None:
             error.add_note(problem)
-        await self._let_go(trusted)
+        await self._let_go(run, trusted)
 
-    async def _commit(self, delivery: Delivery) -> None:
-        """Remember what is in force; only what came in envelopes is."""
+    async def _commit(self, run: Run, delivery: Delivery) -> None:
+        """Remember what is in force, also when the sync is cancelled meanwhile; only what came in envelopes is."""
         if delivery.trusted is not None:
-            await asyncio.to_thread(
-                self._memory.commit, delivery.trusted, delivery.manifests, tuple(delivery.held.values())
-            )
+            held = tuple(delivery.held.values())
+            await run.in_thread(self._memory.commit, delivery.trusted, delivery.manifests, held)
             self.status.trusted(delivery.trusted)
 
-    async def _let_go(self, trusted: TrustedManifests | None) -> None:
+    async def _let_go(self, run: Run, trusted: TrustedManifests | None) -> None:
         """Keep what was verified of roots and freshness of a sync that failed, and forget its artifacts."""
         self._mounts.release(self._in_force.candidates)
         if trusted is not None:
             with suppress(OneiricError):  # the error that is on its way is the one to tell
-                await asyncio.to_thread(self._memory.remember, trusted)
+                await run.in_thread(self._memory.remember, trusted)
             self.status.trusted(trusted)
 
     def _is_in_force(self, delivery: Delivery) -> bool:

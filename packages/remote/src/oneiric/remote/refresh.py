@@ -83,7 +83,7 @@ class RemoteRefresh:
                     await first.wait()
 
     async def stop(self) -> None:
-        """End it; a sync under way puts everything back first. Safe twice."""
+        """End it; a sync under way puts everything back first, or finishes its commit. Safe twice."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
