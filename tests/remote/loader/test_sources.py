@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.remote.delivering import ALLOWED, AT_ONCE, URL, Client, Publisher
 
-from oneiric.core.errors import DigestError, ExpiredError, SignatureError
+from oneiric.core.errors import DigestError, ExpiredError, FetchError, SignatureError
 from oneiric.remote.loader import LoaderOptions, RemoteLoader
 from oneiric.remote.testing import tampered
 from oneiric.remote.trust import EmbeddedPolicy, TrustRoot
@@ -146,3 +146,34 @@ async def test_a_document_of_an_earlier_format_is_taken_where_that_is_allowed_an
     assert [each.outcome for each in report.plan.verdicts] == ["refused"]
     assert "acme.cache" in str(report.plan.verdicts[0].reason)
     assert client.offered("cache") is None
+
+
+@pytest.mark.parametrize("before", ["an artifact was missing", "a plan", "stored only"])
+async def test_a_server_says_that_nothing_changed_since_a_manifest_that_is_not_in_force(
+    publisher: Publisher, client: Client, before: str
+) -> None:
+    loader = RemoteLoader(
+        client.resolver,
+        client.lifecycle,
+        root=TrustRoot.from_keys((publisher.repository.keys["manifest"][0].public,)),
+        fetcher=publisher.fetcher,
+        cache_dir=client.directory,
+        options=LoaderOptions(factories=ALLOWED, probation=AT_ONCE),
+        clock=publisher.clock,
+    )
+    publisher.publish("1.0")
+    await loader.sync(URL)
+    assert (await loader.sync(URL)).outcome == "unchanged"
+    publisher.publish("2.0")
+    if before == "a plan":
+        await loader.plan(URL)
+    elif before == "stored only":
+        await loader.sync(URL, apply=False)
+    else:
+        publisher.fetcher.broken["acme-cache"] = FetchError("gone")
+        with pytest.raises(FetchError):
+            await loader.sync(URL)
+        publisher.fetcher.broken.clear()
+
+    assert (await loader.sync(URL)).outcome == "applied"
+    assert await client.version("cache") == "2.0"

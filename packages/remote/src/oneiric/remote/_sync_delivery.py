@@ -194,9 +194,10 @@ class Receiving:
 
     async def _manifest(self, digest: str | None, length: int = MAX_MANIFEST_BYTES) -> bytes:
         self.on_step("fetch")
-        data = await self.place.manifest(length, digest=digest, known=OWN in self.held)
-        if data is None and OWN in self.held:
-            return self.held[OWN][1]
+        known, held = self.held.get(OWN, (None, b""))
+        data = await self.place.manifest(length, digest=digest, held=known)
+        if data is None and known is not None:
+            return held
         if data is None:
             raise FetchRefusedError(f"{self.place.source} says that nothing changed, and nothing is held")
         return data

@@ -57,13 +57,13 @@ class Place(Protocol):
     def source(self) -> str:
         """What reports call it."""
 
-    async def manifest(self, max_bytes: int, *, digest: str | None = None, known: bool = False) -> bytes | None:
-        """Return the manifest; None when it is still the one that was read last, and *known* says that it is held.
+    async def manifest(self, max_bytes: int, *, digest: str | None = None, held: str | None = None) -> bytes | None:
+        """Return the manifest; None when it is still the one that is held.
 
         Args:
             max_bytes: The most it may have; with a *digest*, what it must have.
             digest: Which one is asked for; by default whichever there is.
-            known: Whether the last one is held.
+            held: Digest of the one that is held, None without one.
 
         Raises:
             DigestError: What came is not what was asked for.
@@ -116,11 +116,12 @@ class NetworkPlace:
         self._url = url
         self._fetcher = fetcher
         self._on_download = on_download
-        self._etag: str | None = None
+        #: Of the manifest that was read last, and its digest: it need not be the one that came in force.
+        self._etag: tuple[str | None, str] = (None, "")
 
-    async def manifest(self, max_bytes: int, *, digest: str | None = None, known: bool = False) -> bytes | None:
-        """Return the manifest; None when the server says that it is the one that was read last."""
-        etag = self._etag if known and digest is None else None
+    async def manifest(self, max_bytes: int, *, digest: str | None = None, held: str | None = None) -> bytes | None:
+        """Return the manifest; None when the server says that it is the one that is held."""
+        etag = self._etag[0] if held == self._etag[1] and digest is None else None
         if digest is None:
             answer = await self._fetcher.fetch(self._url, max_bytes=max_bytes, etag=etag)
         else:
@@ -128,7 +129,7 @@ class NetworkPlace:
             answer = await self._fetcher.fetch(self._url, expected_bytes=max_bytes, sha256=digest, progress=progress)
         if isinstance(answer, NotModified):
             return None
-        self._etag = answer.etag
+        self._etag = (answer.etag, answer.sha256)
         return answer.content
 
     async def document(self, name: str, max_bytes: int = _MAX_DOCUMENT_BYTES, *, digest: str | None = None) -> bytes:
@@ -168,7 +169,7 @@ class LocalPlace:
         self._fetcher = fetcher
         self._on_download = on_download
 
-    async def manifest(self, max_bytes: int, *, digest: str | None = None, known: bool = False) -> bytes | None:  # noqa: ARG002 - the port
+    async def manifest(self, max_bytes: int, *, digest: str | None = None, held: str | None = None) -> bytes | None:  # noqa: ARG002 - the port
         """Return the manifest; one of another length than is current is read to be told from that by its digest."""
         return await _off_loop(lambda: _read(self._path, max_bytes if digest is None else MAX_MANIFEST_BYTES))
 
