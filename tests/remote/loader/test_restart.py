@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,3 +64,25 @@ async def test_a_refused_manifest_leaves_the_roots_that_came_with_it(
     again = client.again()
     with pytest.raises(SignatureError):  # its keys no longer count
         await again.loader.restore()
+
+
+async def test_what_another_process_commits_to_while_a_start_reads_is_put_in_force(
+    publisher: Publisher, client: Client
+) -> None:
+    publisher.publish("1.0")
+    await client.again().loader.sync(URL)
+    publisher.publish("2.0")
+    other, starting = client.again(), client.again()
+
+    def commit(step: str) -> None:
+        if step == "verify" and other.offered("cache") is None:
+            with ThreadPoolExecutor() as threads:
+                threads.submit(asyncio.run, other.loader.sync(URL)).result()
+
+    starting.on_step = commit
+    report = await starting.loader.restore()
+
+    assert report is not None
+    assert report.outcome == "restored"
+    assert await starting.version("cache") == "2.0"
+    assert starting.loader.status_document()["consecutive_failures"] == 0

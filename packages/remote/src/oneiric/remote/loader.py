@@ -20,7 +20,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from oneiric.core.errors import ConfigurationError, FetchRefusedError, LifecycleError, OneiricError, UnhealthyError
+from oneiric.core.errors import (
+    ConfigurationError,
+    FetchError,
+    FetchRefusedError,
+    LifecycleError,
+    ManifestError,
+    OneiricError,
+    UnhealthyError,
+)
 from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import Candidate, Resolver
 from oneiric.remote._sync_delivery import OWN, Delivery, InForce, Receiving, restored
@@ -193,8 +201,7 @@ class RemoteLoader:
             ManifestError: What is stored is not what was committed to, or its keys no longer count.
             FetchError: A stored artifact is gone; a sync brings it back.
         """
-        # Without the directory's lock: a system that is started is not to wait for the sync of another one. What was
-        # committed to is whole at any time; what is removed in this very moment, the next sync brings back.
+        # Without the directory's lock: a system that is started is not to wait for the sync of another one.
         async with self._busy:
             run = Run("cache")
             trusted = await run.in_thread(self._memory.open, self._clock())
@@ -243,16 +250,29 @@ class RemoteLoader:
         return self._report("applied", plan, staging, swapped)
 
     async def _restored(self, run: Run, trusted: TrustedManifests) -> SyncReport:
-        self._step(run, "verify")
-        delivery = await asyncio.to_thread(restored, trusted, self._store.get_manifest)
-        self._step(run, "stage")
-        delivery, staging = await self._stager.stage(delivery, None, {})
+        delivery, staging = await self._read_back(run, trusted)
         self._mounts.staged(staging.flat)
         change = await self._change_to(staging)
         plan = self._planned(delivery, staging, change)
         swapped = await self._applied(run, delivery, change, None)
         self._in_force = replace(self._in_force, is_complete=not staging.refused)
         return self._report("restored", plan, staging, swapped)
+
+    async def _read_back(self, run: Run, trusted: TrustedManifests) -> tuple[Delivery, Staging]:
+        """Verify and stage what was committed to; what another process commits to meanwhile, instead of that."""
+        while True:
+            try:
+                self._step(run, "verify")
+                delivery = await asyncio.to_thread(restored, trusted, self._store.get_manifest)
+                self._step(run, "stage")
+                return await self._stager.stage(delivery, None, {})
+            except (ManifestError, FetchError):
+                # Where that removed what was named a moment ago, it has named something else first.
+                now = await run.in_thread(self._memory.open, self._clock())
+                run.check()
+                if now is None or now.state.manifests.get(OWN) in {None, trusted.state.manifests[OWN]}:
+                    raise
+                trusted = now
 
     async def _received(self, run: Run, place: Place, *, unsigned: bool) -> tuple[Delivery, Staging]:
         """Fetch, verify and stage; what was verified of roots and freshness is remembered even if it fails."""
