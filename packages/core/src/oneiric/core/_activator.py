@@ -9,11 +9,12 @@ from oneiric.core._drain import Drainer
 from oneiric.core._generation import Generation
 from oneiric.core._key import Key
 from oneiric.core._live import LiveProxy
+from oneiric.core._locking import refuse_reentry, waiting_for
 from oneiric.core._observers import Emitter
 from oneiric.core._registry import Slot as SlotName
 from oneiric.core._resolver import Resolver
 from oneiric.core._slot import Slot, SlotTable
-from oneiric.core._swapping import Request, Swapper, refuse_reentry, waiting_for
+from oneiric.core._swapping import Request, Swapper
 from oneiric.core.errors import InactiveError, LifecycleError, OneiricError
 from oneiric.core.events import Retired
 

@@ -5,19 +5,18 @@ binding is assignments only. What follows it runs in owned tasks and can undo no
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from oneiric.core._attempt import Attempt, Workshop
 from oneiric.core._candidate import Candidate
 from oneiric.core._drain import Drainer
 from oneiric.core._generation import Generation
+from oneiric.core._locking import Locks
 from oneiric.core._observers import Emitter
 from oneiric.core._policy import Selection
 from oneiric.core._resolver import Resolver
 from oneiric.core._slot import Slot
-from oneiric.core._steps import current_scope
 from oneiric.core.errors import ActivationError, InactiveError, LifecycleError, OneiricError, SwapError
 from oneiric.core.events import Bound, HookFailed, SwapFailed
 
@@ -105,24 +104,53 @@ class Swapper:
             for change in changes:
                 change.candidate = change.request.resolve()
             started = asyncio.get_running_loop().time()
-            await self._prepare(changes, started, force=force)
+            if unless_bound:
+                await self._prepare_current(changes[0], started, force=force)
+            else:
+                await self._prepare(changes, started, force=force)
             self._bind(changes, started)
         await self._finish(changes)
         return [change.new.instance for change in changes]
 
-    def locked(self, slots: Sequence[Slot]) -> "_Locks":
+    def locked(self, slots: Sequence[Slot]) -> Locks:
         """Hold the locks of some slots for an ``async with`` block, taken in sorted order.
 
         Raises:
             LifecycleError: A step of one of the slots asks for it: waiting would never end.
             InactiveError: The lifecycle is closed, or was meanwhile.
         """
-        return _Locks(self, slots)
+        return Locks(slots, self.refuse_closed)
 
     def refuse_closed(self) -> None:
         """Raise `InactiveError` once the lifecycle is closed."""
         if self.closed:
             raise InactiveError("the lifecycle is closed", "open a new LifecycleManager")
+
+    async def _prepare_current(self, change: "_Change", started: float, *, force: bool) -> None:
+        """Prepare what is to serve first, and begin again if something else is by the time it is ready.
+
+        Nobody else would: whoever changed the registry meanwhile swaps what serves, and here nothing does yet.
+        """
+        while True:
+            try:
+                await self._prepare([change], started, force=force)
+            except ActivationError:
+                if self.ended or not self._is_outdated(change):
+                    raise
+            else:
+                if self.ended or not self._is_outdated(change):
+                    return
+                new, reason = change.new, "something else is to serve by now"
+                self._record_failure(change.slot, new.provider, "pre_swap", reason, new.number)
+                await self._drainer.retire(change.slot, new)
+            change.candidate = change.request.resolve()
+
+    @staticmethod
+    def _is_outdated(change: "_Change") -> bool:
+        try:
+            return change.request.resolve() is not change.candidate
+        except OneiricError:
+            return True  # it is no longer on offer, and resolving it says so
 
     async def _prepare(self, changes: "list[_Change]", started: float, *, force: bool) -> None:
         if len(changes) == 1:
@@ -325,72 +353,3 @@ class Swapper:
         self.ended = True
         for attempt in tuple(self._attempts):
             attempt.runner.abort(InactiveError("the lifecycle is closing"))
-
-
-class _Locks:
-    """Holds the locks of some slots; see `Swapper.locked`."""
-
-    __slots__ = ("_held", "_slots", "_swapper")
-
-    def __init__(self, swapper: Swapper, slots: Sequence[Slot]) -> None:
-        self._swapper = swapper
-        self._slots = slots if len(slots) == 1 else sorted(slots, key=lambda slot: slot.sort_key)
-        self._held: list[Slot] = []
-
-    async def __aenter__(self) -> None:
-        self._swapper.refuse_closed()
-        is_in_step = current_scope() is not None
-        if is_in_step:
-            for slot in self._slots:
-                refuse_reentry(slot)
-        try:
-            for slot in self._slots:
-                if is_in_step:
-                    with waiting_for(slot):
-                        await slot.lock.acquire()
-                else:
-                    await slot.lock.acquire()
-                self._held.append(slot)
-            self._swapper.refuse_closed()
-        except BaseException:
-            self._release()
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self._release()
-
-    def _release(self) -> None:
-        while self._held:
-            self._held.pop().lock.release()
-
-
-@contextmanager
-def waiting_for(slot: Slot) -> Iterator[None]:
-    """Note that the step that runs, if one does, waits for a slot: `refuse_reentry` finds the cycle by it."""
-    scope = current_scope()
-    if scope is None:
-        yield
-        return
-    scope.slot.waiting_for.add(slot)
-    try:
-        yield
-    finally:
-        scope.slot.waiting_for.discard(slot)
-
-
-def refuse_reentry(slot: Slot) -> None:
-    """Raise if the caller is a step of this slot, or of one that this slot's attempt waits for.
-
-    Raises:
-        LifecycleError: It is; the message names the cycle.
-    """
-    path = [str(slot)]
-    scope = current_scope()
-    while scope is not None:
-        path.append(str(scope.slot))
-        if scope.active and (scope.slot is slot or slot.waits_for(scope.slot)):
-            cycle = " → ".join(reversed(path))
-            raise LifecycleError(
-                f"{slot} is being changed by the very step that asks for it ({cycle})", "ask from outside"
-            )
-        scope = scope.parent
