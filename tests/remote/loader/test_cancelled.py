@@ -13,6 +13,7 @@ from tests.remote.delivering import URL, Client, Publisher
 
 from oneiric.core.errors import StoreError
 from oneiric.remote.apply import Transaction
+from oneiric.remote.artifacts import mounted_artifacts
 from oneiric.remote.refresh import RemoteRefresh
 from oneiric.remote.trust import TrustedState
 
@@ -129,3 +130,28 @@ async def test_a_stop_while_a_refused_sync_is_put_back_ends_the_refreshing(
     assert done
     assert told[-1].error == "SwapError"
     assert (await client.version("cache"), client.offered("cache")) == ("1.0", "1.0")
+
+
+async def test_what_was_made_importable_before_the_end_is_forgotten(
+    publisher: Publisher, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher.repository.delegate("plugins", ("adapter", "plugin"))
+    publisher.repository.rotate()
+    publisher.publish("1.0")
+    publisher.repository.publish_for("plugins", [publisher.entry("plugin", "1.0")])
+    before, fetch, asked = mounted_artifacts(), publisher.fetcher.fetch, asyncio.Event()
+
+    async def stalling(url: str, **wanted: Any) -> Any:
+        if "acme-plugin" in url:
+            asked.set()
+            await asyncio.Event().wait()
+        return await fetch(url, **wanted)
+
+    monkeypatch.setattr(publisher.fetcher, "fetch", stalling)
+    syncing = asyncio.create_task(client.loader.sync(URL))
+    await asked.wait()
+    assert len(mounted_artifacts()) == len(before) + 2
+    syncing.cancel()
+    await asyncio.wait({syncing})
+
+    assert mounted_artifacts() == before

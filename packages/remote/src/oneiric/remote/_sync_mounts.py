@@ -28,12 +28,11 @@ class Mounts:
         #: Artifact → the (domain, key, provider) that were made of it.
         self._users: dict[str, set[tuple[str, str, str]]] = {}
 
-    def staged(self, candidates: Iterable[Candidate]) -> None:
-        """Note what was mounted for these candidates."""
-        for each in candidates:
-            if (digest := _artifact(each)) is not None:
-                self._users.setdefault(digest, set()).add((each.domain, each.key, each.provider))
-                _owners.setdefault(digest, WeakSet()).add(self)
+    def staged(self, candidate: Candidate) -> None:
+        """Note what was mounted for a candidate."""
+        if (digest := _artifact(candidate)) is not None:
+            self._users.setdefault(digest, set()).add((candidate.domain, candidate.key, candidate.provider))
+            _owners.setdefault(digest, WeakSet()).add(self)
 
     def release(self, in_force: Iterable[Candidate]) -> None:
         """Unmount what is neither registered nor serves nor drains."""

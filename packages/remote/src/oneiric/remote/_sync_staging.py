@@ -1,7 +1,7 @@
 """Staging: entries become candidates, their artifacts are verified, and nothing is registered or imported yet."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -57,6 +57,8 @@ class Stager:
         policy: Which factories remote entries may name.
         limits: How much an artifact may hold.
         installed_only: Whether an entry without artifact must name a module that an installed distribution recorded.
+        keeps: Whether what was fetched is stored.
+        on_mounted: Told each candidate whose artifact was made importable; the staging may fail after it.
     """
 
     def __init__(
@@ -67,9 +69,11 @@ class Stager:
         *,
         installed_only: bool,
         keeps: bool = True,
+        on_mounted: Callable[[Candidate], object] = id,
     ) -> None:
         self._store = store
         self._keeps = keeps
+        self._on_mounted = on_mounted
         self._policy = policy
         self._limits = limits
         self._installed_only = installed_only
@@ -147,10 +151,15 @@ class Stager:
         ]
         # Only now that all of them are there is any of them made importable.
         return tuple(
-            candidate if artifact is None else stage(candidate, artifact, self._store.path(artifact.sha256))
+            candidate if artifact is None else self._mounted(candidate, artifact)
             for candidate, artifact in opened.items()
             if candidate not in absent
         )
+
+    def _mounted(self, candidate: Candidate, artifact: Artifact) -> Candidate:
+        staged = stage(candidate, artifact, self._store.path(artifact.sha256))
+        self._on_mounted(staged)
+        return staged
 
     def _check_amount(self, count: int) -> None:
         most = self._limits.manifest_bytes

@@ -105,10 +105,14 @@ class RemoteLoader:
         self._store = RemoteStore(cache_dir)
         self._memory = TrustMemory(self._store, root, options.client)
         self._lock = DirectoryLock(cache_dir, options.lock_seconds)
-        self._stager = Stager(
-            self._store.artifacts, options.factories, options.limits, installed_only=options.installed_only
-        )
         self._mounts = Mounts(lifecycle)
+        self._stager = Stager(
+            self._store.artifacts,
+            options.factories,
+            options.limits,
+            installed_only=options.installed_only,
+            on_mounted=self._mounts.staged,
+        )
         self._in_force = InForce()
         self._put_back = PutBacks()
         self._places: dict[str, Place] = {}
@@ -224,7 +228,6 @@ class RemoteLoader:
                     raise
                 self._step(run, "stage")
                 delivery, staging = await self._stager.stage(narrowed, None, self._in_force.last())
-                self._mounts.staged(staging.flat)
 
     async def _put_in_force(self, run: Run, delivery: Delivery, staging: Staging, *, apply: bool) -> SyncReport:
         change = await self._change_to(staging)
@@ -251,7 +254,6 @@ class RemoteLoader:
 
     async def _restored(self, run: Run, trusted: TrustedManifests) -> SyncReport:
         delivery, staging = await self._read_back(run, trusted)
-        self._mounts.staged(staging.flat)
         change = await self._change_to(staging)
         plan = self._planned(delivery, staging, change)
         swapped = await self._applied(run, delivery, change, None)
@@ -298,7 +300,6 @@ class RemoteLoader:
         except BaseException:
             await self._let_go(run, trusted)
             raise
-        self._mounts.staged(staging.flat)
         self._step(run, "plan")
         return delivery, staging
 
