@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -55,7 +56,11 @@ class WebPublisher:
         self._given_out: dict[str, bytes] = {}
         self._token = secrets.token_hex()
         self._server: ThreadingHTTPServer | None = None
-        self._port = 0
+        # Bound and never listened on: nobody else is given the port while nobody answers on it.
+        self._reserved = socket.socket()
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserved.bind(("127.0.0.1", 0))
+        self._port: int = self._reserved.getsockname()[1]
         self.start()
         (home / "root.json").write_bytes(self.repository.roots[0])
         (home / "settings.yml").write_text(_SETTINGS.format(url=self.url))
@@ -77,7 +82,6 @@ class WebPublisher:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
-        self._port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
@@ -86,6 +90,12 @@ class WebPublisher:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+
+    def close(self) -> None:
+        """Let go of the port too."""
+        self.held.set()
+        self.stop()
+        self._reserved.close()
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         self.asked.append(handler.path)
@@ -130,10 +140,10 @@ class WebPublisher:
 
     def give_out(self) -> None:
         """Give out what the repository holds now."""
-        self._given_out["/acme/freshness.json"] = self.repository.freshness
-        self._given_out["/acme/manifest.json"] = self.repository.manifest
-        for number, root in enumerate(self.repository.roots, 1):
-            self._given_out[f"/acme/root/{number}.json"] = root
+        roots = {f"/acme/root/{number}.json": root for number, root in enumerate(self.repository.roots, 1)}
+        documents = {"/acme/freshness.json": self.repository.freshness, "/acme/manifest.json": self.repository.manifest}
+        # All at once: a client that asks in between would be given what is current and not the manifest that it names.
+        self._given_out = {**self._given_out, **roots, **documents}
 
 
 @contextmanager
@@ -143,5 +153,4 @@ def web_publisher(home: Path) -> Iterator[WebPublisher]:
     try:
         yield publisher
     finally:
-        publisher.held.set()
-        publisher.stop()
+        publisher.close()
