@@ -109,9 +109,9 @@ async def test_a_stop_in_the_middle_of_a_swap_leaves_what_served(publisher: Publ
     publisher.publish("2.0", init="import asyncio; await asyncio.Event().wait()")
     part = RemoteRefresh(client.loader, URL, first_seconds=0.01)
     swapping = asyncio.Event()
-    client.on_step = lambda step: swapping.set() if step == "swap" else None
 
     await part.start()
+    client.on_step = lambda step: swapping.set() if step == "swap" else None  # of the sync: the start has one too
     await swapping.wait()
     await part.stop()
 
