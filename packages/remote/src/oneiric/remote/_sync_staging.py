@@ -69,7 +69,7 @@ class Stager:
         *,
         installed_only: bool,
         keeps: bool = True,
-        on_mounted: Callable[[Candidate], object] = id,
+        on_mounted: Callable[[Candidate], object] = lambda _: None,
     ) -> None:
         self._store = store
         self._keeps = keeps
