@@ -1,6 +1,6 @@
 """Candidate: one implementation on offer for a key."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from types import MappingProxyType
@@ -11,7 +11,7 @@ from oneiric.core._names import check_domain, check_name
 from oneiric.core.errors import InvalidCandidateError
 from oneiric.core.security import is_factory_string
 
-__all__ = ["BUILTIN_DOMAINS", "Candidate", "CandidateSource", "CheckedRow", "Factory", "candidate_of_checked"]
+__all__ = ["BUILTIN_DOMAINS", "Candidate", "CandidateSource", "CheckedRow", "Factory", "candidates_of_checked"]
 
 #: Domains with a bridge of their own; any other lower-case name is a custom domain.
 BUILTIN_DOMAINS: Final = ("adapter", "service", "task", "event", "workflow", "action")
@@ -46,10 +46,6 @@ class CheckedRow(Protocol):
         """Its own name among the candidates of the key."""
 
     @property
-    def factory(self) -> str:
-        """``module:attr``."""
-
-    @property
     def priority(self) -> int | None:
         """Its rank, if it was stated."""
 
@@ -62,19 +58,23 @@ class CheckedRow(Protocol):
         """Whether it wins only when selected, if it was stated."""
 
     def described(self, shared: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the other fields by name, as the candidate is to have them, with *shared* in the metadata."""
+        """Return the other fields by name, as the candidate is to have them, with *shared* in the metadata.
+
+        All but ``source`` and ``origin``: ``factory`` is always among them.
+        """
 
 
 class _PutOff:
     """What a candidate has beside its fields: the answer that ranking asks of each, and the row it was made of."""
 
-    __slots__ = ("_shared", "row", "unconditional")
+    __slots__ = ("_common", "row", "unconditional")
 
     #: True when nothing but its rank decides: it is not opt-in, and the machine has no say.
     unconditional: bool
-    #: What it was made of by `candidate_of_checked`; None when it was made otherwise.
+    #: What it was made of by `candidates_of_checked`; None when it was made otherwise.
     row: CheckedRow | None
-    _shared: Mapping[str, Any]
+    #: What it has in common with those that were made with it: its source, and what goes to the metadata.
+    _common: tuple[CandidateSource, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -178,7 +178,8 @@ class Candidate(_PutOff):
     def _complete(self) -> None:
         """Fill in the fields that were put off; two threads that do it at once write the same."""
         assert self.row is not None  # noqa: S101 - else no field is empty
-        values = {**_LATER, **self.row.described(self._shared)}
+        source, shared = self._common
+        values = {**_LATER, **self.row.described(shared), "source": source}
         values["metadata"] = MappingProxyType(values["metadata"])
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -256,41 +257,44 @@ def is_constrained(candidate: Candidate) -> bool:
     )
 
 
-_AT_ONCE: Final = ("domain", "key", "provider", "factory", "priority", "stack_level", "source", "origin")
-#: Field → its default, of those that `candidate_of_checked` puts off.
+_AT_ONCE: Final = ("domain", "key", "provider", "priority", "stack_level", "origin")
+#: Field → its default, of those that `candidates_of_checked` puts off.
 _LATER: Final = {each.name: each.default for each in fields(Candidate) if each.name not in _AT_ONCE}
 
 # A frozen class assigns through `object.__setattr__`, which looks the slot up by name; these are the slots.
-_set_unconditional, _set_row, _set_shared = (
-    getattr(_PutOff, name).__set__ for name in ("unconditional", "row", "_shared")
+_set_unconditional, _set_row, _set_common = (
+    getattr(_PutOff, name).__set__ for name in ("unconditional", "row", "_common")
 )
-_set_domain, _set_key, _set_provider, _set_factory, _set_priority, _set_stack_level, _set_source, _set_origin = (
+_set_domain, _set_key, _set_provider, _set_priority, _set_stack_level, _set_origin = (
     getattr(Candidate, name).__set__ for name in _AT_ONCE
 )
 _new: Final = object.__new__
 
 
-def candidate_of_checked(row: CheckedRow, source: CandidateSource, origin: str, shared: Mapping[str, Any]) -> Candidate:
-    """Make a candidate of a row that was checked by whoever read it: nothing is checked again.
+def candidates_of_checked(
+    rows: Iterable[CheckedRow], source: CandidateSource, origin: str, shared: Mapping[str, Any]
+) -> list[Candidate]:
+    """Make candidates of rows that were checked by whoever read them: nothing is checked again.
 
     Ranking needs few of the fields; the others are made of the row when one of them is first read.
 
     Args:
-        row: The row.
-        source: How it came in.
-        origin: What it came from.
-        shared: Goes to the metadata of each of its candidates, above the row's own.
+        rows: The rows.
+        source: How they came in.
+        origin: What they came from.
+        shared: Goes to the metadata of each of the candidates, above the row's own.
     """
-    candidate = _new(Candidate)
-    _set_domain(candidate, row.domain)
-    _set_key(candidate, row.key)
-    _set_provider(candidate, row.provider)
-    _set_factory(candidate, row.factory)
-    _set_priority(candidate, row.priority)
-    _set_stack_level(candidate, row.stack_level)
-    _set_source(candidate, source)
-    _set_origin(candidate, origin)
-    _set_unconditional(candidate, not row.opt_in)
-    _set_row(candidate, row)
-    _set_shared(candidate, shared)
-    return candidate
+    common, made = (source, shared), []
+    for row in rows:
+        candidate = _new(Candidate)
+        _set_domain(candidate, row.domain)
+        _set_key(candidate, row.key)
+        _set_provider(candidate, row.provider)
+        _set_priority(candidate, row.priority)
+        _set_stack_level(candidate, row.stack_level)
+        _set_origin(candidate, origin)
+        _set_unconditional(candidate, not row.opt_in)
+        _set_row(candidate, row)
+        _set_common(candidate, common)
+        made.append(candidate)
+    return made

@@ -292,10 +292,10 @@ class _Draft:
         policy, before = self._policy, self._before.ladders
         for domain, keys in additions.items():
             changes = self.changes.setdefault(domain, {})
-            present, drafted = before.get(domain, {}), bool(changes)
+            present, drafted, added = before.get(domain, {}), bool(changes), self.added
             for key, stated in keys.items():
-                if isinstance(stated, Candidate) and key not in present and not (drafted and key in changes):
-                    self.added.append(stated)
+                if type(stated) is Candidate and key not in present and not (drafted and key in changes):
+                    added.append(stated)
                     self.registrations += 1
                     changes[key] = (make_row(stated, policy, self.registrations),)
                 else:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
-from oneiric.core.catalog import candidate_from_row, candidate_of_checked
+from oneiric.core.catalog import candidate_from_row, candidates_of_checked
 from oneiric.core.errors import FactoryNotAllowedError, InvalidCandidateError
 from oneiric.core.resolution import Candidate, CandidateSource
 from oneiric.core.security import BLOCKED_MODULES, FactoryAllowList, check_factory
@@ -116,11 +116,13 @@ def candidates_of(
     shared = {"source": "remote", "manifest": dict(about or {})}
     listed = list(rows.read if isinstance(rows, Rows) else rows)
     usual = _usual(listed, policy, revoked, digest_required=digest_required)
+    if _are_distinct(listed) and all(map(usual, listed)):
+        return Entries(candidates=tuple(candidates_of_checked(listed, CandidateSource.REMOTE_MANIFEST, origin, shared)))
     taken: dict[tuple[str, str, str], Candidate] = {}
     refused: list[Refusal] = []
     for number, row in enumerate(listed, 1):
         if type(row) is Row and usual(row) and (identity := (row.domain, row.key, row.provider)) not in taken:
-            taken[identity] = candidate_of_checked(row, CandidateSource.REMOTE_MANIFEST, origin, shared)
+            (taken[identity],) = candidates_of_checked((row,), CandidateSource.REMOTE_MANIFEST, origin, shared)
             continue
         stated = row.as_dict() if type(row) is Row else row
         try:
@@ -136,6 +138,17 @@ def candidates_of(
         else:
             taken[candidate.identity[:3]] = candidate
     return Entries(candidates=tuple(taken.values()), refused=tuple(refused))
+
+
+def _are_distinct(listed: Sequence[Any]) -> bool:
+    """Tell whether all entries are rows of which no two have one identity."""
+    if not {*map(type, listed)} <= {Row}:
+        return False
+    count = len(listed)
+    # Mostly the keys alone differ, and a set of them is had at once.
+    return len({row.key for row in listed}) == count or (
+        len({(row.domain, row.key, row.provider) for row in listed}) == count
+    )
 
 
 def _usual(

@@ -74,7 +74,7 @@ class Row(Struct, gc=False, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 _FIELDS: Final = Row.__struct_fields__
 #: Fields of a candidate that have the same name and value there, and are not asked for at once.
-_AS_THEY_ARE: Final = ("blocking", "capabilities", "exclusive", "opt_in", "settings_model", "version")
+_AS_THEY_ARE: Final = ("blocking", "capabilities", "exclusive", "factory", "opt_in", "settings_model", "version")
 #: Field → what it is called in the metadata.
 _DESCRIPTIONS: Final = {
     "description": "description",
@@ -223,7 +223,6 @@ _IDENTIFIER: Final = "[A-Za-z_][A-Za-z0-9_]*"
 _DOMAINS: Final = _each("^[a-z][a-z0-9_-]*$")
 _NAMES: Final = _each(r"^[A-Za-z0-9](?:\.?[A-Za-z0-9_-])*\.?$")
 _FACTORIES: Final = _each(rf"^{_IDENTIFIER}(?:\.{_IDENTIFIER})*:{_IDENTIFIER}$")
-_DIGESTS: Final = _each("^[0-9a-f]{64}$")
 
 
 def are_named_well(rows: Sequence[Row]) -> bool:
@@ -235,5 +234,12 @@ def are_named_well(rows: Sequence[Row]) -> bool:
         and _NAMES.isinstance_python([row.key for row in rows])
         and _NAMES.isinstance_python(list({row.provider for row in rows}))
         and _FACTORIES.isinstance_python([*factories, *models])
-        and _DIGESTS.isinstance_python([row.sha256 for row in rows if row.sha256 is not None])
+        and _is_hexadecimal("".join([row.sha256 for row in rows if row.sha256 is not None]))
     )
+
+
+def _is_hexadecimal(digits: str) -> bool:
+    try:
+        return bytes.fromhex(digits).hex() == digits
+    except ValueError:
+        return False

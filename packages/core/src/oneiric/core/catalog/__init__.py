@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from oneiric.core._candidate import CheckedRow, candidate_of_checked
+    from oneiric.core._candidate import CheckedRow, candidates_of_checked
     from oneiric.core.catalog._discovery import discover
     from oneiric.core.catalog._files import read_catalog
     from oneiric.core.catalog._metadata import (
@@ -36,7 +36,7 @@ __all__ = [
     "DiscoveryProblem",
     "DiscoveryReport",
     "candidate_from_row",
-    "candidate_of_checked",
+    "candidates_of_checked",
     "discover",
     "read_catalog",
     "register_action_metadata",
@@ -53,7 +53,7 @@ _HOMES: Final = {
     "DiscoveryProblem": "catalog._report",
     "DiscoveryReport": "catalog._report",
     "candidate_from_row": "catalog._rows",
-    "candidate_of_checked": "_candidate",
+    "candidates_of_checked": "_candidate",
     "discover": "catalog._discovery",
     "read_catalog": "catalog._files",
     "register_action_metadata": "catalog._metadata",
