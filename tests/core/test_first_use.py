@@ -1,4 +1,4 @@
-"""A first use that is under way while the registry changes."""
+"""A first use, or a swap, that is under way while the registry changes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from oneiric.core.errors import ActivationError, CandidateNotFoundError
+from oneiric.core.errors import ActivationError, CandidateNotFoundError, ResolutionError
 from oneiric.core.lifecycle import LifecycleManager
 from oneiric.core.resolution import Candidate, Policy, Resolver
 
@@ -24,7 +24,7 @@ class Part:
 class Offer:
     """A candidate that is made when a test lets it, and what was made of it."""
 
-    def __init__(self, version: str, *, fails: bool = False) -> None:
+    def __init__(self, version: str, *, fails: bool = False, provider: str = "a") -> None:
         self.begun, self.over = asyncio.Event(), asyncio.Event()
         self.made: list[Part] = []
 
@@ -36,7 +36,7 @@ class Offer:
             self.made.append(Part(version))
             return self.made[-1]
 
-        self.candidate = Candidate(domain="service", key="x", provider="a", factory=make, version=version)
+        self.candidate = Candidate(domain="service", key="x", provider=provider, factory=make, version=version)
 
 
 async def used(resolver: Resolver, lifecycle: LifecycleManager, old: Offer, **change: Any) -> Any:
@@ -85,5 +85,49 @@ def test_what_fails_although_nothing_changed_is_not_tried_again() -> None:
             with pytest.raises(ActivationError, match="taken away"):
                 await lifecycle.activate("service", "x")
             assert lifecycle.get_status("service", "x").failed_swaps == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_swap_binds_what_came_in_the_place_of_what_it_named(fails: bool) -> None:
+    async def run() -> None:
+        resolver, before, old = Resolver(Policy()), Offer("0"), Offer("1", provider="b", fails=fails)
+        new = Offer("2", provider="b")
+        before.over.set()
+        new.over.set()
+        resolver.apply(add=[old.candidate, before.candidate])
+        async with LifecycleManager(resolver) as lifecycle:
+            await lifecycle.activate("service", "x")
+            swapping = asyncio.create_task(lifecycle.swap("service", "x", provider="b"))
+            await old.begun.wait()
+            resolver.apply(withdraw=[old.candidate], add=[new.candidate])
+            await lifecycle.reconcile()
+            old.over.set()
+
+            assert (await swapping).version == "2"
+            assert lifecycle.stale() == ()
+            assert [each.is_closed for each in old.made] == ([] if fails else [True])
+
+    asyncio.run(run())
+
+
+def test_a_swap_to_what_is_withdrawn_meanwhile_leaves_what_serves() -> None:
+    async def run() -> None:
+        resolver, before, old = Resolver(Policy()), Offer("0"), Offer("1", provider="b")
+        before.over.set()
+        resolver.apply(add=[old.candidate, before.candidate])
+        async with LifecycleManager(resolver) as lifecycle:
+            serving = await lifecycle.activate("service", "x")
+            swapping = asyncio.create_task(lifecycle.swap("service", "x", provider="b"))
+            await old.begun.wait()
+            resolver.apply(withdraw=[old.candidate])
+            old.over.set()
+
+            with pytest.raises(ResolutionError):
+                await swapping
+            assert old.made[0].is_closed
+            assert await lifecycle.activate("service", "x") is serving
+            assert not serving.is_closed
 
     asyncio.run(run())

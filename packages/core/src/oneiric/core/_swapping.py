@@ -101,12 +101,12 @@ class Swapper:
             if self.ended:
                 raise InactiveError("the lifecycle is closing")
             changes = [_Change(request) for request in requests]
-            for change in changes:
-                change.candidate = change.request.resolve()
             started = asyncio.get_running_loop().time()
-            if unless_bound:
+            if len(changes) == 1:
                 await self._prepare_current(changes[0], started, force=force)
             else:
+                for change in changes:
+                    change.candidate = change.request.resolve()
                 await self._prepare(changes, started, force=force)
             self._bind(changes, started)
         await self._finish(changes)
@@ -127,26 +127,30 @@ class Swapper:
             raise InactiveError("the lifecycle is closed", "open a new LifecycleManager")
 
     async def _prepare_current(self, change: "_Change", started: float, *, force: bool) -> None:
-        """Prepare what is to serve first, and begin again if something else is by the time it is ready.
+        """Resolve and prepare what is to serve, and begin again if something else is by the time it is ready.
 
-        Nobody else would: whoever changed the registry meanwhile swaps what serves, and here nothing does yet.
+        Nobody else would: whoever changed the registry meanwhile swaps what serves, and this does not yet. What took
+        the place of an exclusive one serves even so: there is nothing to go back to.
         """
+        old = change.slot.current
         while True:
+            seen = self._resolver.revision
+            change.candidate = change.request.resolve()
             try:
                 await self._prepare([change], started, force=force)
-            except ActivationError:
-                if self.ended or not self._is_outdated(change):
+            except (ActivationError, SwapError):
+                if seen == self._resolver.revision or not self._is_outdated(change, old):
                     raise
             else:
-                if self.ended or not self._is_outdated(change):
+                if seen == self._resolver.revision or not self._is_outdated(change, old):
                     return
                 new, reason = change.new, "something else is to serve by now"
                 self._record_failure(change.slot, new.provider, "pre_swap", reason, new.number)
                 await self._drainer.retire(change.slot, new)
-            change.candidate = change.request.resolve()
 
-    @staticmethod
-    def _is_outdated(change: "_Change") -> bool:
+    def _is_outdated(self, change: "_Change", old: Generation | None) -> bool:
+        if self.ended or change.slot.current is not old:
+            return False
         try:
             return change.request.resolve() is not change.candidate
         except OneiricError:
