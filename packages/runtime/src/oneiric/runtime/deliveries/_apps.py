@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from oneiric.core.errors import DispatchError, OneiricError, PausedError, StoreError
+from oneiric.runtime._undisturbed import claimed, undisturbed
 from oneiric.runtime.dead_letters import DeadLetterStore
 from oneiric.runtime.deliveries._messages import (
     Caller,
@@ -116,7 +117,7 @@ class _Deliveries:
             del self._active[key]
 
     async def _claimed(self, key: str, work: Callable[[], Awaitable[Answer]]) -> Answer:
-        begun = await self._store.begin(key)
+        begun = await claimed(self._store.begin(key), lambda begun: self._let_go(key, begun))
         if isinstance(begun, Answer):
             return _repeated(begun)
         if begun is None:
@@ -128,11 +129,15 @@ class _Deliveries:
         finally:
             keeper.cancel()
             if answer is None or not answer.is_final:
-                with suppress(StoreError):  # it is done again when its lease has run out
-                    await self._store.release(key, begun)
-        if answer.is_final and not await self._store.finish(key, begun, answer):
+                await undisturbed(self._let_go(key, begun))
+        if answer.is_final and not await undisturbed(self._store.finish(key, begun, answer)):
             return _in_progress()
         return answer
+
+    async def _let_go(self, key: str, begun: Answer | int | None) -> None:
+        if isinstance(begun, int):
+            with suppress(StoreError):  # it is done again when its lease has run out
+                await self._store.release(key, begun)
 
     async def _keep(self, key: str, attempt: int) -> None:
         while True:

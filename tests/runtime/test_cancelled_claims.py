@@ -1,0 +1,80 @@
+"""Who is cancelled while a store does what it was asked holds nothing afterwards, and undoes nothing that was done."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.runtime._held_store import Held, cancelled_on_the_way, turns
+
+from oneiric.runtime.dead_letters import DeadLetterStore
+from oneiric.runtime.deliveries import DeliveryStore, WorkflowDelivery, delivery_mounts
+
+TASK = [(b"x-cloudtasks-taskname", b"t-1"), (b"x-cloudtasks-queuename", b"q")]
+
+
+class Deliveries:
+    """Two processes that are delivered to and share a store: each runs nothing, and counts what it is asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self.stores = [DeliveryStore(directory / "deliveries.sqlite") for _ in range(2)]
+        self.letters = DeadLetterStore()
+        self.runs: list[str] = []
+        self.busy: Any = None
+        self.done = asyncio.Event()
+        self.apps = [delivery_mounts(store, self.letters, processor=self)["/tasks/workflow"] for store in self.stores]
+
+    async def process(self, delivery: WorkflowDelivery, run_id: str) -> Mapping[str, Any]:
+        self.runs.append(run_id)
+        if self.busy is not None:
+            self.held = await Held(self.busy).__aenter__()
+        self.done.set()
+        return {}
+
+    async def status(self, process: int) -> int:
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": json.dumps({"workflow": "nightly"}).encode()}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/tasks/workflow", "headers": TASK}
+        await self.apps[process](scope, receive, send)
+        return int(sent[0]["status"])
+
+
+@asynccontextmanager
+async def delivered_to(directory: Path) -> AsyncIterator[Deliveries]:
+    made = Deliveries(directory)
+    async with made.stores[0], made.stores[1], made.letters:
+        yield made
+
+
+async def test_a_delivery_that_is_cancelled_while_it_is_claimed_is_done_by_the_next_one(tmp_path: Path) -> None:
+    async with delivered_to(tmp_path) as deliveries:
+        asked = asyncio.create_task(deliveries.status(0))
+        await cancelled_on_the_way(deliveries.stores[0]._store, asked)
+        assert deliveries.runs == []
+        assert await deliveries.status(1) == 200
+        assert len(deliveries.runs) == 1
+
+
+async def test_a_delivery_that_is_cancelled_when_it_is_done_is_not_done_again(tmp_path: Path) -> None:
+    async with delivered_to(tmp_path) as deliveries:
+        deliveries.busy = deliveries.stores[0]._store
+        asked = asyncio.create_task(deliveries.status(0))
+        await deliveries.done.wait()
+        # What nobody waits for any more, a store that is about something else does not begin.
+        await turns()
+        asked.cancel()
+        await turns()
+        await deliveries.held.__aexit__()
+        await asyncio.wait([asked])
+        assert asked.cancelled()
+        deliveries.busy = None
+        assert await deliveries.status(1) == 200
+        assert len(deliveries.runs) == 1
