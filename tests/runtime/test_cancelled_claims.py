@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.runtime._held_store import Held, cancelled_on_the_way, turns
 
-from oneiric.runtime.dead_letters import DeadLetterStore
+from oneiric.runtime.dead_letters import DeadLetter, DeadLetterStore
 from oneiric.runtime.deliveries import DeliveryStore, WorkflowDelivery, delivery_mounts
 
 TASK = [(b"x-cloudtasks-taskname", b"t-1"), (b"x-cloudtasks-queuename", b"q")]
@@ -78,3 +78,20 @@ async def test_a_delivery_that_is_cancelled_when_it_is_done_is_not_done_again(tm
         deliveries.busy = None
         assert await deliveries.status(1) == 200
         assert len(deliveries.runs) == 1
+
+
+async def test_a_dead_letter_whose_replay_is_cancelled_while_it_is_claimed_is_replayed_by_the_next_one(
+    tmp_path: Path,
+) -> None:
+    replayed: list[str] = []
+
+    async def deliver(letter: DeadLetter) -> None:
+        replayed.append(letter.id)
+
+    async with DeadLetterStore(tmp_path / "dead_letters.sqlite") as letters:
+        kept = await letters.keep_body("event", "orders.created", {}, "failed")
+        asked = asyncio.create_task(letters.replay(kept.id, deliver))
+        await cancelled_on_the_way(letters._store, asked)
+        assert replayed == []
+        assert (await letters.replay(kept.id, deliver)).replays == 0
+        assert await letters.count() == 0

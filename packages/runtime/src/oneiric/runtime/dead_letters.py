@@ -23,6 +23,7 @@ from oneiric.runtime._dead_letter_table import (
 )
 from oneiric.runtime._store_kept import KeptInStore
 from oneiric.runtime._store_memory import store_at
+from oneiric.runtime._undisturbed import claimed, undisturbed
 from oneiric.runtime.events import EventEnvelope
 from oneiric.runtime.store import Database
 from oneiric.runtime.telemetry import count
@@ -178,19 +179,18 @@ class DeadLetterStore(KeptInStore):
             Exception: What *deliver* raised.
         """
         now = self._clock()
-        letter = _only(await self._store.write(lambda database: _claim(database, letter_id, now)), letter_id)
+        rows = await claimed(
+            self._store.write(lambda database: _claim(database, letter_id, now)),
+            lambda _: self._store.write(lambda database: _let_go(database, letter_id)),
+        )
+        letter = _only(rows, letter_id)
         try:
             await deliver(letter)
         except BaseException as error:
             said = described(error)
-            await self._store.write(
-                lambda database: database.execute(
-                    "UPDATE letters SET claimed_until = NULL, replays = replays + 1, error = ? WHERE id = ?",
-                    (said, letter_id),
-                )
-            )
+            await undisturbed(self._store.write(lambda database: _not_done(database, letter_id, said)))
             raise
-        await self.purge(letter_id)
+        await undisturbed(self.purge(letter_id))
         return letter
 
     async def purge(self, *letter_ids: str, older_than_seconds: float | None = None, reason: str | None = None) -> int:
@@ -242,6 +242,15 @@ def _claim(database: Database, letter_id: str, now: float) -> list[tuple[Any, ..
     if rows and not database.changes:
         raise DispatchError(f"dead letter {letter_id!r} is being replayed already", "see what becomes of it")
     return rows
+
+
+def _let_go(database: Database, letter_id: str) -> None:
+    database.execute("UPDATE letters SET claimed_until = NULL WHERE id = ?", (letter_id,))
+
+
+def _not_done(database: Database, letter_id: str, error: str | None) -> None:
+    _let_go(database, letter_id)
+    database.execute("UPDATE letters SET replays = replays + 1, error = ? WHERE id = ?", (error, letter_id))
 
 
 def _only(rows: list[tuple[Any, ...]], letter_id: str) -> DeadLetter:
