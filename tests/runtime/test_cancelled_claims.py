@@ -7,10 +7,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.runtime._held_store import Held, cancelled_on_the_way, turns
+from tests.runtime._workflows import Tasks, engine_of, node, workflow
 
+from oneiric.core.errors import CheckpointError
 from oneiric.runtime.dead_letters import DeadLetter, DeadLetterStore
 from oneiric.runtime.deliveries import DeliveryStore, WorkflowDelivery, delivery_mounts
+from oneiric.runtime.workflows import WorkflowCheckpointStore
 
 TASK = [(b"x-cloudtasks-taskname", b"t-1"), (b"x-cloudtasks-queuename", b"q")]
 
@@ -95,3 +99,37 @@ async def test_a_dead_letter_whose_replay_is_cancelled_while_it_is_claimed_is_re
         assert replayed == []
         assert (await letters.replay(kept.id, deliver)).replays == 0
         assert await letters.count() == 0
+
+
+async def test_a_run_whose_start_is_cancelled_while_it_is_claimed_is_run_by_whoever_asks_next(tmp_path: Path) -> None:
+    path, spec = tmp_path / "checkpoints.sqlite", workflow(node("a"))
+    async with (
+        WorkflowCheckpointStore(path) as one,
+        WorkflowCheckpointStore(path) as two,
+        engine_of(Tasks(), spec, checkpoints=one) as first,
+        engine_of(Tasks(), spec, checkpoints=two) as second,
+    ):
+        asked = asyncio.create_task(first.start("w", run_id="r"))
+        await cancelled_on_the_way(one._store, asked)
+        assert (await second.inspect("r")).status == "interrupted"
+        assert (await second.run("w", run_id="r")).results == {"a": None}
+
+
+async def test_a_run_that_is_being_opened_when_its_engine_closes_is_given_back(tmp_path: Path) -> None:
+    path, spec = tmp_path / "checkpoints.sqlite", workflow(node("a"))
+    async with WorkflowCheckpointStore(path) as one, WorkflowCheckpointStore(path) as two:
+        first, second = engine_of(Tasks(), spec, checkpoints=one), engine_of(Tasks(), spec, checkpoints=two)
+        asked = asyncio.create_task(first.start("w", run_id="r"))
+
+        async def close() -> None:
+            await first.aclose()
+            await one.aclose()
+
+        async with Held(one._store):
+            closing = asyncio.create_task(close())
+            await turns()
+        await closing
+        with pytest.raises(CheckpointError, match="the engine is closed"):
+            await asked
+        assert (await second.run("w", run_id="r")).results == {"a": None}
+        await second.aclose()

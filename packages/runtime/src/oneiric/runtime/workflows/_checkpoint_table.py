@@ -23,6 +23,7 @@ __all__ = [
     "insert_run",
     "keep_definition",
     "keep_nodes",
+    "let_go",
     "parsed",
     "stored_spec",
     "take",
@@ -180,6 +181,15 @@ def take(database: Database, run_id: str, lease: Mapping[str, Any]) -> int:
         {"run_id": run_id, **lease},
     )
     return int(database.execute("SELECT lease_token FROM workflow_executions WHERE run_id = ?", (run_id,))[0][0])
+
+
+def let_go(database: Database, run_id: str, token: int) -> None:
+    """Let others run a run that was taken and not begun with, unless somebody has taken it over."""
+    database.execute(
+        """UPDATE workflow_executions SET lease_owner = NULL, lease_boot = NULL, lease_until = NULL
+           WHERE run_id = ? AND lease_token = ?""",
+        (run_id, token),
+    )
 
 
 def fenced(database: Database, run_id: str, token: int) -> bool:

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from oneiric.core.errors import CheckpointError, StoreError, WorkflowError
 from oneiric.runtime._store_kept import KeptInStore
 from oneiric.runtime._store_library import LibraryName
+from oneiric.runtime._undisturbed import claimed
 from oneiric.runtime.store import Database, SqliteStore
 from oneiric.runtime.workflows._checkpoint_reading import listed, shown
 from oneiric.runtime.workflows._checkpoint_table import (
@@ -21,6 +23,7 @@ from oneiric.runtime.workflows._checkpoint_table import (
     fenced,
     insert_run,
     keep_definition,
+    let_go,
     the_row,
     the_row_or_none,
 )
@@ -188,7 +191,7 @@ class WorkflowCheckpointStore(KeptInStore[SqliteStore]):
         # A lease of our own that nobody works under can be claimed again: only one may try at a time.
         self._claiming.add(run_id)
         try:
-            claim = await self._store.write(work)
+            claim = await claimed(self._store.write(work), lambda claim: self._let_go(run_id, claim))
         except StoreError as error:
             raise unkept(run_id, error) from error
         finally:
@@ -216,6 +219,12 @@ class WorkflowCheckpointStore(KeptInStore[SqliteStore]):
             journal=journal,
             undoing=claim.undoing,
         )
+
+    async def _let_go(self, run_id: str, claim: Claim | None) -> None:
+        if claim is not None:
+            token = claim.token
+            with suppress(StoreError):  # it can be taken over when its lease has run out
+                await self._store.write(lambda database: let_go(database, run_id, token))
 
     async def close(self, opening: Opening, closing: Closing) -> None:
         """Write down how a run ended, and let go of it.

@@ -85,6 +85,8 @@ class LocalWorkflowEngine:
             execution.is_interrupted = True
             task.cancel()
             tasks.append(task)
+        for opening in list(self._opening.values()):
+            await opening.wait()  # what it opens is given back while the store is still open
         if tasks:
             await asyncio.wait(tasks)
 
