@@ -14,9 +14,44 @@ from tests.runtime._workflows import Tasks, engine_of, node, workflow
 from oneiric.core.errors import CheckpointError
 from oneiric.runtime.dead_letters import DeadLetter, DeadLetterStore
 from oneiric.runtime.deliveries import DeliveryStore, WorkflowDelivery, delivery_mounts
+from oneiric.runtime.scheduler import Schedule, Scheduler, ScheduleStore
 from oneiric.runtime.workflows import WorkflowCheckpointStore
 
 TASK = [(b"x-cloudtasks-taskname", b"t-1"), (b"x-cloudtasks-queuename", b"q")]
+
+
+NOON = 1_767_225_600.0
+
+
+class Port:
+    """What schedules fire into: it notes how often, and does what a test wants."""
+
+    def __init__(self) -> None:
+        self.fired = 0
+        self.begun = asyncio.Event()
+        self.busy: Any = None
+        self.gate: asyncio.Event | None = None
+
+    async def fire(self, schedule: Schedule, slot_time: float, idempotency_key: str) -> None:
+        self.fired += 1
+        if self.busy is not None:
+            self.held = await Held(self.busy).__aenter__()
+        self.begun.set()
+        if self.gate is not None:
+            await self.gate.wait()
+
+
+@asynccontextmanager
+async def schedules_at(directory: Path) -> AsyncIterator[list[ScheduleStore]]:
+    """Return a store twice, as two processes have it, with one schedule that is due."""
+    stores = [ScheduleStore(directory / "schedules.sqlite", clock=lambda: NOON) for _ in range(2)]
+    async with stores[0], stores[1]:
+        await stores[0].add(Schedule(name="s", target="task:x", at=NOON))
+        yield stores
+
+
+def scheduler_of(store: ScheduleStore, port: Port, **options: Any) -> Scheduler:
+    return Scheduler(store, port, clock=lambda: NOON, drain_seconds=0.0, **options)
 
 
 class Deliveries:
@@ -133,3 +168,65 @@ async def test_a_run_that_is_being_opened_when_its_engine_closes_is_given_back(t
             await asked
         assert (await second.run("w", run_id="r")).results == {"a": None}
         await second.aclose()
+
+
+async def test_a_slot_whose_scheduler_is_cancelled_while_it_is_claimed_is_fired_by_the_next_one(tmp_path: Path) -> None:
+    port = Port()
+    async with schedules_at(tmp_path) as (one, two):
+        held: list[Held] = []
+        claiming = asyncio.Event()
+
+        def refuses(_: Schedule) -> None:
+            held.append(Held(one.store))
+            claiming.set()
+
+        first = scheduler_of(one, port, refuses=refuses)
+        second = scheduler_of(two, port)
+        asked = asyncio.create_task(first.step())
+        await claiming.wait()
+        async with held[0]:
+            asked.cancel()
+            await turns()
+        await asyncio.wait([asked])
+        assert (asked.cancelled(), port.fired) == (True, 0)
+        await second.step()
+        await second.stop()
+        assert port.fired == 1
+
+
+async def test_a_slot_that_is_done_when_its_scheduler_stops_is_not_fired_again(tmp_path: Path) -> None:
+    port = Port()
+    async with schedules_at(tmp_path) as (one, two):
+        port.busy = one.store
+        scheduler = scheduler_of(one, port)
+        await scheduler.step()
+        await port.begun.wait()
+        await turns()
+        stopping = asyncio.create_task(scheduler.stop())
+        await turns()
+        await port.held.__aexit__()
+        await stopping
+        assert [slot.state for slot in await two.slots("s")] == ["done"]
+
+
+async def test_a_scheduler_whose_stop_is_cancelled_gives_back_what_it_does_nevertheless(tmp_path: Path) -> None:
+    port = Port()
+    port.gate = asyncio.Event()
+    async with schedules_at(tmp_path) as (one, two):
+        scheduler = Scheduler(one, port, clock=lambda: NOON, drain_seconds=60.0)
+        await scheduler.start()
+        await port.begun.wait()
+        async with Held(one.store):
+            scheduler.wake()
+            await turns()
+            stopping = asyncio.create_task(scheduler.stop())
+            await turns()
+            stopping.cancel()
+            await turns()
+        await asyncio.wait([stopping])
+        assert (stopping.cancelled(), scheduler.firing) == (True, 0)
+        port.gate.set()
+        second = scheduler_of(two, port)
+        await second.step()
+        await second.stop()
+        assert port.fired == 2

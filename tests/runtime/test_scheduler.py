@@ -442,6 +442,41 @@ def test_a_firing_whose_slot_somebody_else_took_is_cancelled() -> None:
     driven(scenario)
 
 
+def test_slots_of_a_process_that_is_gone_are_held_for_a_whole_lease_however_long_their_turn_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(world: World) -> None:
+        gone = Lease(owner="gone", boot="another", now=0, until=30)
+        for number in range(5):
+            await world.add(name=f"s{number}", at=EPOCH)
+            schedule = (await world.store.get(f"s{number}")).schedule
+            work = lambda database, it=schedule: decide(  # noqa: E731 - what the store is asked for
+                database, it, it.slot_at(EPOCH), gone, now=EPOCH, refused=None, settles=True
+            )
+            await world.store.store.write(work)
+        store, write, left = world.store.store, world.store.store.write, []
+
+        async def slowly(work: Any) -> Any:
+            await asyncio.sleep(8)
+            found = await write(work)
+            ours = "SELECT min(lease_until) FROM slots WHERE state = 'running' AND boot <> 'another'"
+            rows = await write(lambda database: database.execute(ours))
+            left.append(rows[0][0] - world.clock())
+            return found
+
+        monkeypatch.setattr(store, "read", write)
+        monkeypatch.setattr(store, "write", slowly)
+        world.port.seconds = 1000
+        scheduler = world.scheduler(lease_seconds=30)
+        await scheduler.step()
+        monkeypatch.undo()
+        assert scheduler.firing == 5
+        assert min(left) > 0
+        await scheduler.stop()
+
+    driven(scenario)
+
+
 def test_what_kills_every_process_that_fires_it_is_not_fired_for_ever() -> None:
     async def scenario(world: World) -> None:
         await world.add(at=EPOCH + 10)

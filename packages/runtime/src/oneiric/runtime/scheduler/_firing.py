@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from oneiric.core.errors import PausedError, StoreError
 from oneiric.runtime._store_memory import Store
+from oneiric.runtime._undisturbed import undisturbed
 from oneiric.runtime.retry import RetryPolicy
 from oneiric.runtime.scheduler._schedule import Schedule
 from oneiric.runtime.scheduler._table import Claim, Lease, State, finish, release, renew
@@ -79,7 +80,7 @@ class Firing:
                 count("oneiric_schedule_slots_total", schedule=claim.schedule.name, outcome="lost")
                 return
             with suppress(StoreError):  # it is fired again when its lease has run out
-                await self._store.write(lambda database: release(database, claim))
+                await undisturbed(self._store.write(lambda database: release(database, claim)))
             raise
         finally:
             keeper.cancel()
@@ -110,7 +111,10 @@ class Firing:
         claim = self._claim
         for attempt in range(1, 4):
             try:
-                await self._store.write(lambda database: finish(database, claim, state, detail, self._clock()))
+                # A slot that is done is written down also when its scheduler stops: it would be fired again.
+                await undisturbed(
+                    self._store.write(lambda database: finish(database, claim, state, detail, self._clock()))
+                )
             except StoreError as error:
                 _log.error("what became of %s cannot be written: %s", claim.slot.key, error.message)
                 await asyncio.sleep(attempt * self._lease_seconds / 10)

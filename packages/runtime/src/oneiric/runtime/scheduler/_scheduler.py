@@ -10,6 +10,7 @@ from typing import Final
 
 from oneiric.core.errors import StoreError
 from oneiric.runtime._boot import boot_id
+from oneiric.runtime._undisturbed import claimed
 from oneiric.runtime.retry import RetryPolicy
 from oneiric.runtime.scheduler._due import Due, due_of
 from oneiric.runtime.scheduler._firing import Fires, Firing
@@ -24,9 +25,11 @@ from oneiric.runtime.scheduler._table import (
     decide,
     load,
     miss,
+    release,
     rewind,
     take_over,
 )
+from oneiric.runtime.store import Database
 from oneiric.runtime.telemetry import count
 
 __all__ = ["Scheduler"]
@@ -113,21 +116,20 @@ class Scheduler:
         """Claim no more, let what is being done end, give back what does not, and close the store; safe twice."""
         loop, self._loop = self._loop, None
         self._is_stopping = True
-        if loop is not None:
-            # Not cancelled at once: a claim whose answer nobody waits for would stay until its lease runs out.
-            self._wake.set()
-            await asyncio.wait([loop], timeout=self._drain_seconds)
-            loop.cancel()
-            await asyncio.gather(loop, return_exceptions=True)
-        firing = list(self._firing.values())
         try:
-            if firing:
+            if loop is not None:
+                self._wake.set()
+                await asyncio.wait([loop], timeout=self._drain_seconds)
+                loop.cancel()
+                await asyncio.wait([loop])
+            if firing := list(self._firing.values()):
                 await asyncio.wait(firing, timeout=self._drain_seconds)
-        finally:
-            for task in firing:
+        finally:  # also when the one who stops it runs out of patience
+            left = [*self._firing.values(), *(() if loop is None else (loop,))]
+            for task in left:
                 task.cancel()
-            if firing:
-                await asyncio.wait(firing)
+            if left:
+                await asyncio.wait(left)
             await self._schedules.aclose()
 
     async def wait(self) -> None:
@@ -203,13 +205,28 @@ class Scheduler:
     async def _claim(self, schedule: Schedule, slot: Slot, now: float, *, settles: bool) -> None:
         lease = self._lease()
         refused = None if self._refuses is None else self._refuses(schedule)
-        state, attempt = await self._schedules.store.write(
-            lambda database: decide(database, schedule, slot, lease, now=now, refused=refused, settles=settles)
+        state, attempt = await self._taken(
+            schedule,
+            slot,
+            lambda database: decide(database, schedule, slot, lease, now=now, refused=refused, settles=settles),
         )
         if state == "running":
             self._begin(Claim(schedule=schedule, slot=slot, attempt=attempt))
         elif state == "skipped":
             count("oneiric_schedule_slots_total", schedule=schedule.name, outcome="skipped")
+
+    async def _taken(
+        self, schedule: Schedule, slot: Slot, take: Callable[[Database], tuple[str, int]]
+    ) -> tuple[str, int]:
+        store = self._schedules.store
+
+        async def give_back(found: tuple[str, int]) -> None:
+            if found[0] == "running":
+                claim = Claim(schedule=schedule, slot=slot, attempt=found[1])
+                with suppress(StoreError):  # it is fired when its lease has run out
+                    await store.write(lambda database: release(database, claim))
+
+        return await claimed(store.write(take), give_back)
 
     async def _resume(self, loaded: Loaded) -> None:
         """Do what waits its turn, and what a process began that is gone."""
@@ -219,18 +236,19 @@ class Scheduler:
         for name, at, state, _, boot, until in loaded.open:
             is_held = state == "running" and boot == lease.boot and until is not None and until > lease.now
             waits = state == "buffered" and name in running
-            if is_held or waits or (name, at) in self._firing or len(self._firing) >= self._most:
+            if is_held or waits or (name, at) in self._firing or len(self._firing) >= self._most or self._is_stopping:
                 continue
             status = statuses.get(name)
             if status is None:
                 await self._schedules.store.write(lambda database, name=name: abandon(database, name, now))  # type: ignore[misc]  # mypy does not infer a lambda's default
             elif not status.paused:
-                await self._take_over(status.schedule, at, lease, now)
+                await self._take_over(status.schedule, at, now)
 
-    async def _take_over(self, schedule: Schedule, at: float, lease: Lease, now: float) -> None:
+    async def _take_over(self, schedule: Schedule, at: float, now: float) -> None:
         slot = schedule.slot_at(at)
-        state, attempt = await self._schedules.store.write(
-            lambda database: take_over(database, schedule, slot, lease, now)
+        lease = self._lease()  # a new one: it may have taken long until it is this slot's turn
+        state, attempt = await self._taken(
+            schedule, slot, lambda database: take_over(database, schedule, slot, lease, now)
         )
         if state == "running":
             if attempt > 1:
