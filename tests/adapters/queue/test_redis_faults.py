@@ -223,6 +223,34 @@ def test_what_others_added_becomes_a_dead_letter_and_does_not_block_the_line(pla
     asyncio.run(go())
 
 
+def test_a_receive_that_is_cancelled_while_it_gives_up_what_others_added_takes_no_message_with_it(
+    place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        queue = await opened(**place.settings)
+        sent = await queue.enqueue({"n": 1})
+        place.raw.xadd(place.stream, {"data": "theirs"})
+        burying, gate, bury = asyncio.Event(), asyncio.Event(), queue._bury
+
+        async def slowly(*given: Any, **stated: Any) -> bool:
+            burying.set()
+            await gate.wait()
+            return await bury(*given, **stated)
+
+        monkeypatch.setattr(queue, "_bury", slowly)
+        asked = asyncio.create_task(queue.receive(max_messages=5))
+        await burying.wait()
+        asked.cancel()
+        await asyncio.wait([asked])
+        gate.set()
+        assert asked.cancelled()
+        found = await queue.receive(max_messages=5, wait_seconds=20)
+        assert [(one.id, one.attempt) for one in found] == [(sent, 1)]
+        await queue.cleanup()
+
+    asyncio.run(go())
+
+
 def test_a_group_that_must_not_be_made_is_asked_for(place: Any) -> None:
     with pytest.raises(RejectedError):
         asyncio.run(opened(**place.settings, auto_create_group=False))

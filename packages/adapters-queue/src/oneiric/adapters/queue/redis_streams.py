@@ -150,11 +150,11 @@ class RedisStreamsQueueAdapter:
         most = message.check_count(max_messages, "max_messages")
         deadline = time.monotonic() + message.check_seconds(wait_seconds, "wait_seconds")
         while True:
-            entries, last, due_ms = await self._take(most)
-            if entries:
-                if taken := await self._readable(entries):
-                    return taken
-                continue
+            taken, last, due_ms = await self._take(most)
+            if taken:
+                return taken
+            if due_ms == 0:
+                continue  # what there was is no message
             left = deadline - time.monotonic()
             if left <= 0:
                 return []
@@ -222,21 +222,25 @@ class RedisStreamsQueueAdapter:
         keys = (self._dead, self._index)
         return bool(await self._run_script(scripts.DISCARD, keys, (message_id,), is_repeatable=False))
 
-    async def _take(self, most: int) -> tuple[list[Any], bytes, int]:
-        """Take entries, giving them back if the caller leaves while they are on their way."""
+    async def _take(self, most: int) -> tuple[list[Delivery], bytes, int]:
+        """Take messages, giving them back if the caller leaves while they are on their way."""
         now = time.monotonic()
         sweeps = now - self._swept_at >= min(_SWEEP_SECONDS, self._settings.visibility_seconds / 10)
         if sweeps:
             self._swept_at = now
         settings = self._settings
         arguments = (settings.group, settings.consumer, most, self._visibility_ms, int(sweeps))
-        asked = self._own(self._run_script(scripts.TAKE, (self._stream, self._delayed), arguments, is_repeatable=True))
+        asked = self._own(self._taken(arguments))
         try:
-            entries, last, due_ms = await asyncio.shield(asked)
+            return await asyncio.shield(asked)
         except asyncio.CancelledError:
             asked.add_done_callback(self._let_go)
             raise
-        return entries, last, due_ms
+
+    async def _taken(self, arguments: tuple[Any, ...]) -> tuple[list[Delivery], bytes, int]:
+        keys = (self._stream, self._delayed)
+        entries, last, due_ms = await self._run_script(scripts.TAKE, keys, arguments, is_repeatable=True)
+        return await self._readable(entries), last, due_ms
 
     def _own[T](self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         # Begun at once, not in the next turn of the loop: this is on the way of every receive.
@@ -254,8 +258,8 @@ class RedisStreamsQueueAdapter:
         """Return what nobody waits for any more; what cannot be comes again after its visibility."""
         if asked.cancelled() or asked.exception() is not None:
             return
-        for entry in asked.result()[0]:
-            arguments = (self._settings.group, entry[0], 0, 0)
+        for delivery in asked.result()[0]:
+            arguments = (self._settings.group, _receipt(delivery), 0, 0)
             _ = self._own(
                 self._run_script(scripts.RETRY, (self._stream, self._delayed), arguments, is_repeatable=False)
             )
