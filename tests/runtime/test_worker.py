@@ -412,6 +412,24 @@ def test_what_does_not_finish_within_the_grace_period_is_given_back_uncounted() 
     assert worker.info().given_back == 1
 
 
+def test_what_is_done_when_the_grace_period_ends_is_acknowledged_and_not_done_again() -> None:
+    class Slow(Queue):
+        async def ack(self, delivery: Message) -> bool:
+            await asyncio.sleep(2)
+            return await super().ack(delivery)
+
+    async def committing(_key: str, _payload: Mapping[str, Any]) -> None:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            await asyncio.sleep(1)  # its result is on its way to where it is kept
+
+    queue = Slow(task_message("t"), task_message("u"))
+    worker = run(queue, Work(t=lasting(6), u=committing), seconds=5, grace_seconds=2)
+    assert sorted(queue.settled) == [("ack", "m0"), ("ack", "m1")]
+    assert (worker.info().done, worker.info().given_back) == (2, 0)
+
+
 def test_who_loses_patience_with_stopping_leaves_nothing_running() -> None:
     queue = Queue(task_message("t"))
     worker = Worker(queue.source, Work(t=lasting(1000)))

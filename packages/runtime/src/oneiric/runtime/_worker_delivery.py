@@ -55,7 +55,7 @@ def is_permanent(error: Exception) -> bool:
 
 
 async def handle(rules: DeliveryRules, queue: MessageQueue, delivery: ReceivedMessage) -> Outcome:
-    """Do what a message asks for and settle it; a cancellation gives it back.
+    """Do what a message asks for and settle it; a cancellation gives it back, unless it was done by then.
 
     Raises:
         asyncio.CancelledError: The worker stops; the message was given back, if the queue could be reached.
@@ -122,6 +122,8 @@ class _Delivery:
             return await self._result(job, working)
         except asyncio.CancelledError:
             await _end(working)
+            if not working.cancelled() and working.exception() is None:
+                return await self._result(job, working)  # it is done: given back, it would be done again
             await give_back(self._queue, self._delivery)
             raise
         finally:
