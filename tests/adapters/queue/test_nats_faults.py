@@ -108,8 +108,8 @@ def test_what_was_stored_outlives_a_killed_server(start_nats: Any) -> None:
         done: set[str] = set()
         while not done >= (sent | {late}) - {first.id}:
             for delivery in await queue.receive(max_messages=20, wait_seconds=20):
-                assert await queue.ack(delivery) is True
-                done.add(delivery.id)
+                if await queue.ack(delivery):  # else the machine paused: it comes again
+                    done.add(delivery.id)
         # What it was told just before its death it may have forgotten: the dead letter comes again.
         assert done <= sent | {late}
         assert [dead.id for dead in await queue.dead_letters()] == [first.id]
