@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from oneiric.adapters.queue import _sqlite_table as sqlite_table
 from oneiric.adapters.queue.sqlite import SQLiteQueueAdapter, SQLiteQueueSettings
 from oneiric.core.errors import StoreError
 
@@ -89,6 +91,33 @@ async def drained(path: Path) -> list[tuple[str, int]]:
 def is_sound(path: Path) -> bool:
     with closing(sqlite3.connect(path)) as store:
         return bool(store.execute("PRAGMA integrity_check").fetchone()[0] == "ok")
+
+
+def test_a_queue_that_is_closed_in_the_turn_in_which_a_receive_is_cancelled_gives_its_messages_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taking, gate, take = threading.Event(), threading.Event(), sqlite_table.take
+
+    def slowly(*given: Any) -> Any:
+        taking.set()
+        gate.wait(60)
+        return take(*given)
+
+    async def go() -> None:
+        queue = await opened(path, visibility_seconds=600)
+        sent = await queue.enqueue({"n": 1})
+        monkeypatch.setattr(sqlite_table, "take", slowly)
+        asked = asyncio.create_task(queue.receive())
+        await asyncio.to_thread(taking.wait, 60)
+        asyncio.get_running_loop().call_later(0.05, gate.set)
+        asked.cancel()
+        await queue.cleanup()
+        monkeypatch.undo()
+        again = await opened(path)
+        assert [(one.id, one.attempt) for one in await again.receive()] == [(sent, 1)]
+        await again.cleanup()
+
+    asyncio.run(go())
 
 
 @pytest.mark.xdist_group("kill")

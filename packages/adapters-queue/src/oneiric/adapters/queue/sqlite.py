@@ -80,8 +80,8 @@ class SQLiteQueueAdapter:
         self._was_open = False
         self._inode: tuple[int, int] | None = None
         self._waiting: set[asyncio.Future[None]] = set()
-        #: Takes whose callers have left; what they bring is given back before the file is closed.
-        self._left: set[asyncio.Future[list[table.Row]]] = set()
+        #: Takes on their way; what they bring to callers who have left is given back before the file is closed.
+        self._taking: set[asyncio.Future[list[table.Row]]] = set()
 
     async def init(self) -> None:
         """Open the file; a closed queue stays closed.
@@ -112,8 +112,8 @@ class SQLiteQueueAdapter:
         if self._owner is not None:
             self._owner, self._ending = None, self._owner
         self._wake()
-        while self._left:
-            await asyncio.wait(self._left)
+        while self._taking:
+            await asyncio.wait(self._taking)
         if self._ending is not None:
             await self._ending.stop()
 
@@ -240,17 +240,17 @@ class SQLiteQueueAdapter:
         asked = owner.ask(
             lambda store: table.take(store, self._name, most, self._visibility_ms, self._now()), writes=True
         )
+        self._taking.add(asked)
+        asked.add_done_callback(self._taking.discard)
         try:
             rows = await asyncio.shield(asked)
         except asyncio.CancelledError:
             # The thread may be taking them at this moment: nobody would see them before their visibility ended.
-            self._left.add(asked)
             asked.add_done_callback(partial(self._give_back, owner))
             raise
         return [self._delivery(row) for row in rows]
 
     def _give_back(self, owner: Owner, asked: "asyncio.Future[list[table.Row]]") -> None:
-        self._left.discard(asked)
         if asked.cancelled() or asked.exception() is not None:
             return
 
