@@ -49,20 +49,36 @@ class Drainer:
             task.add_done_callback(self._tasks.discard)
         return task
 
-    async def retire(self, slot: Slot, old: Generation, *, force: bool = False) -> None:
+    async def see_through(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine to its end whoever is cancelled meanwhile; that cancellation is raised when it has ended."""
+        task = self.own(coroutine)
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait((task,))
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            if not task.cancelled():
+                task.exception()  # looked at: the cancellation is raised in its place
+            raise cancelled
+        task.result()
+
+    async def retire(self, slot: Slot, old: Generation, *, force: bool = False, until_gone: bool = False) -> None:
         """Drain a generation that was unbound and clean it up; return at the drain deadline at the latest.
 
         Args:
             slot: Where it was bound.
             old: The generation; ``retiring`` is set already.
             force: Clean it up under its leases at the deadline; the manager may have been told so for all.
+            until_gone: Return when it is cleaned up, also after the deadline.
         """
         if not old.in_flight:
             await self.clean_up(slot, old)
             return
         reported = asyncio.get_running_loop().create_future()
         task = self.own(self._retire(slot, old, reported, force=force))
-        await asyncio.wait((task, reported), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task,) if until_gone else (task, reported), return_when=asyncio.FIRST_COMPLETED)
 
     async def _retire(self, slot: Slot, old: Generation, reported: "asyncio.Future[None]", *, force: bool) -> None:
         slot.draining.add(old)

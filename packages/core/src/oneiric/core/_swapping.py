@@ -6,7 +6,8 @@ binding is assignments only. What follows it runs in owned tasks and can undo no
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 from oneiric.core._attempt import Attempt, Workshop
 from oneiric.core._candidate import Candidate
@@ -21,6 +22,9 @@ from oneiric.core.errors import ActivationError, InactiveError, LifecycleError, 
 from oneiric.core.events import Bound, HookFailed, SwapFailed
 
 __all__ = ["Request", "Swapper"]
+
+#: How often a change is begun at most: what registers itself anew whenever it starts would be outdated for ever.
+_BEGINNINGS: Final = 5
 
 
 class Request:
@@ -47,13 +51,15 @@ class Request:
 class _Change:
     """A request on its way: what was resolved, what was made of it, and what that replaced."""
 
-    __slots__ = ("candidate", "in_flight", "new", "old", "request", "slot")
+    __slots__ = ("before", "candidate", "in_flight", "new", "old", "request", "slot")
     candidate: Candidate
     new: Generation
 
     def __init__(self, request: Request) -> None:
         self.request = request
         self.slot = request.slot
+        #: What served when it was begun.
+        self.before: Generation | None = None
         self.old: Generation | None = None
         #: Leases held on the old generation at the binding.
         self.in_flight = 0
@@ -98,16 +104,9 @@ class Swapper:
         async with self.locked([request.slot for request in requests]):
             if unless_bound and requests[0].slot.current is not None:
                 return []
-            if self.ended:
-                raise InactiveError("the lifecycle is closing")
             changes = [_Change(request) for request in requests]
             started = asyncio.get_running_loop().time()
-            if len(changes) == 1:
-                await self._prepare_current(changes[0], started, force=force)
-            else:
-                for change in changes:
-                    change.candidate = change.request.resolve()
-                await self._prepare(changes, started, force=force)
+            await self._prepare_current(changes, started, force=force)
             self._bind(changes, started)
         await self._finish(changes)
         return [change.new.instance for change in changes]
@@ -126,30 +125,38 @@ class Swapper:
         if self.closed:
             raise InactiveError("the lifecycle is closed", "open a new LifecycleManager")
 
-    async def _prepare_current(self, change: "_Change", started: float, *, force: bool) -> None:
+    async def _prepare_current(self, changes: "list[_Change]", started: float, *, force: bool) -> None:
         """Resolve and prepare what is to serve, and begin again if something else is by the time it is ready.
 
         Nobody else would: whoever changed the registry meanwhile swaps what serves, and this does not yet. What took
         the place of an exclusive one serves even so: there is nothing to go back to.
         """
-        old = change.slot.current
-        while True:
+        for left in reversed(range(_BEGINNINGS)):
+            self._refuse_ended()
             seen = self._resolver.revision
-            change.candidate = change.request.resolve()
+            for change in changes:
+                change.before = change.slot.current
+                change.candidate = change.request.resolve()
             try:
-                await self._prepare([change], started, force=force)
+                await self._prepare(changes, started, force=force)
             except (ActivationError, SwapError):
-                if seen == self._resolver.revision or not self._is_outdated(change, old):
+                if not left or seen == self._resolver.revision or not self._are_outdated(changes):
                     raise
             else:
-                if seen == self._resolver.revision or not self._is_outdated(change, old):
+                if not left or seen == self._resolver.revision or not self._are_outdated(changes):
                     return
-                new, reason = change.new, "something else is to serve by now"
-                self._record_failure(change.slot, new.provider, "pre_swap", reason, new.number)
-                await self._drainer.retire(change.slot, new)
+                reason = "something else is to serve by now"
+                await self._drainer.see_through(self._tear_down(changes, started, "pre_swap", reason))
 
-    def _is_outdated(self, change: "_Change", old: Generation | None) -> bool:
-        if self.ended or change.slot.current is not old:
+    def _refuse_ended(self) -> None:
+        if self.ended:
+            raise InactiveError("the lifecycle is closing")
+
+    def _are_outdated(self, changes: "list[_Change]") -> bool:
+        return not self.ended and any(map(self._is_outdated, changes))
+
+    def _is_outdated(self, change: "_Change") -> bool:
+        if change.slot.current is not change.before:
             return False
         try:
             return change.request.resolve() is not change.candidate
@@ -171,21 +178,35 @@ class Swapper:
             for task in done:
                 task.result()
         except BaseException as error:
-            await self._undo(changes, tasks, self._workshop.reasons.of(error))
+            await self._drainer.see_through(self._undo(changes, tasks, started, self._workshop.reasons.of(error)))
             raise
         for change, task in zip(changes, tasks, strict=True):
             change.new = task.result()
 
-    async def _undo(self, changes: "list[_Change]", tasks: list["asyncio.Task[Generation]"], reason: str) -> None:
+    async def _undo(
+        self, changes: "list[_Change]", tasks: list["asyncio.Task[Generation]"], started: float, reason: str
+    ) -> None:
         """Stop the preparations of a group that failed, and tear down those that had succeeded."""
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        prepared = []
         for change, task in zip(changes, tasks, strict=True):
             if not task.cancelled() and task.exception() is None:
-                new = task.result()
-                self._record_failure(change.slot, new.provider, "group", reason, new.number)
-                await self._drainer.retire(change.slot, new)
+                change.new = task.result()
+                prepared.append(change)
+        await self._tear_down(prepared, started, "group", reason)
+
+    async def _tear_down(self, prepared: "list[_Change]", started: float, step: str, reason: str) -> None:
+        """Clean up what was prepared and will not be bound, and bring back what went first to make room for it."""
+        for change in prepared:
+            new = change.new
+            self._record_failure(change.slot, new.provider, step, reason, new.number)
+            await self._drainer.retire(change.slot, new)
+        for change in prepared:
+            if change.before is not None and change.slot.current is None:
+                with suppress(LifecycleError):  # its status says so
+                    await self._restore(change.slot, change.before.candidate, started)
 
     async def _prepare_one(self, slot: Slot, candidate: Candidate, started: float, *, force: bool) -> Generation:
         old = slot.current
@@ -250,20 +271,34 @@ class Swapper:
         slot.current = None
         slot.state = "activating"
         old.retiring = True
-        await self._drainer.retire(slot, old, force=True)
+        retiring = self._drainer.own(self._drainer.retire(slot, old, force=True, until_gone=True))
         try:
+            if not retiring.done():
+                await self._gap(slot, candidate, retiring)
             return await self._attempt(slot, candidate, None, force=force)
         except BaseException as error:  # cancelled or failed: the key must not be left without its old provider
             failure = slot.last_error
-            restoring = self._drainer.own(self._restore(slot, old.candidate, started))
-            await asyncio.wait((restoring,))
-            restoring.result()
+            await self._drainer.see_through(self._restore(slot, old.candidate, started, retiring))
             slot.last_error = failure
             if not isinstance(error, ActivationError):
                 raise
             raise SwapError(domain, key, candidate.provider, error.step, error.reason, True, tenant) from error
 
-    async def _restore(self, slot: Slot, candidate: Candidate, started: float) -> None:
+    async def _gap(self, slot: Slot, candidate: Candidate, retiring: "asyncio.Task[None]") -> None:
+        """Wait until what goes first is gone; being cancelled or closed here is a failure of the swap."""
+        try:
+            await asyncio.wait((retiring,))
+            self._refuse_ended()
+        except BaseException as error:
+            reason = self._workshop.reasons.of(error)
+            self._record_failure(slot, candidate.provider, "exclusive", reason, slot.generations)
+            raise
+
+    async def _restore(
+        self, slot: Slot, candidate: Candidate, started: float, retiring: "asyncio.Task[None] | None" = None
+    ) -> None:
+        if retiring is not None and not retiring.done():
+            await asyncio.wait((retiring,))
         change = _Change(Request(slot, lambda: candidate))
         change.new = await self._attempt(slot, candidate, None, force=True)
         self._bind([change], started)
