@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from oneiric.core.errors import LifecycleError
+from oneiric.core.errors import InactiveError, LifecycleError
 from oneiric.core.lifecycle import LifecycleManager, LifecycleTimeouts
 from oneiric.core.resolution import Candidate, Policy, Resolver, Selection
 
@@ -71,6 +71,35 @@ class World:
 async def turns(count: int = 20) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+def test_a_retired_key_is_not_started_by_a_first_use_that_began_before() -> None:
+    async def run() -> None:
+        offer = Offer("one")
+        offer.go.clear()
+        world = World(offer)
+        async with world.lifecycle as lifecycle:
+
+            async def lease() -> None:
+                async with lifecycle.lease(*A):
+                    pass
+
+            first = asyncio.create_task(lease())
+            await offer.begun.wait()
+            second = asyncio.create_task(lease())
+            retiring = asyncio.create_task(lifecycle.retire(*A))
+            await turns()
+            offer.go.set()
+            await asyncio.wait([first, second, retiring])
+            await first
+            with pytest.raises(InactiveError):
+                await second
+            assert world.serving() is None
+            assert lifecycle.get_status(*A).state == "retired"
+            await lifecycle.activate(*A)
+            assert world.serving() == "one"
+
+    asyncio.run(run())
 
 
 def test_a_group_binds_what_ranks_first_by_the_time_it_is_ready() -> None:

@@ -151,34 +151,42 @@ class Activator:
             InactiveError: It was retired.
         """
         self.check_loop()
-        if slot.retired:
-            raise InactiveError(f"{slot} was retired", "activate() or swap() to start it again")
-        return await self.activated(slot, None, force=False)
+        self._refuse_retired(slot)
+        return await self.activated(slot, None, force=False, revives=False)
 
-    async def activated(self, slot: Slot, provider: str | None, *, force: bool) -> Generation:
+    async def activated(self, slot: Slot, provider: str | None, *, force: bool, revives: bool = True) -> Generation:
         """Return what serves in a slot, activating it if need be; concurrent callers share one attempt.
 
+        Args:
+            slot: The slot.
+            provider: The provider to activate when nothing serves yet.
+            force: Bind even what reports itself unhealthy.
+            revives: Start also what was retired.
+
         Raises:
+            InactiveError: It was retired, perhaps while this waited for its turn, and *revives* is False.
             ResolutionError: Nothing can be chosen.
             ActivationError: A step failed; everyone who waited for the attempt gets the same.
         """
         while (generation := slot.current) is None:
             if slot.attempt is None:
-                await self._attempt(slot, provider, force=force)
+                await self._attempt(slot, provider, force=force, revives=revives)
                 continue
             refuse_reentry(slot)
             attempt = slot.attempt
             with waiting_for(slot):
                 await asyncio.wait((attempt,))
             if not attempt.cancelled() and (error := attempt.exception()) is not None:
+                if revives and slot.retired and isinstance(error, InactiveError):
+                    continue  # that was a first use's answer
                 raise error
         return generation
 
-    async def _attempt(self, slot: Slot, provider: str | None, *, force: bool) -> None:
+    async def _attempt(self, slot: Slot, provider: str | None, *, force: bool, revives: bool) -> None:
         """Activate a slot for everyone who asks meanwhile; when cancelled, the next of them starts over."""
         attempt = slot.attempt = asyncio.get_running_loop().create_future()
         try:
-            request = self._first_request(slot, provider)
+            request = self._first_request(slot, provider) if revives else Request(slot, lambda: self._usable(slot))
             await self.swapper.swap([request], force=force, unless_bound=True)
         except Exception as error:
             attempt.set_exception(error)
@@ -189,8 +197,16 @@ class Activator:
             if not attempt.done():
                 attempt.cancel()
 
+    def _usable(self, slot: Slot) -> Candidate:
+        self._refuse_retired(slot)
+        return self.winner(slot)
+
+    def _refuse_retired(self, slot: Slot) -> None:
+        if slot.retired:
+            raise InactiveError(f"{slot} was retired", "activate() or swap() to start it again")
+
     def _first_request(self, slot: Slot, provider: str | None) -> Request:
-        if provider is None or slot.beside is not None:
+        if provider is None:
             return Request(slot, lambda: self.winner(slot))
         named = self.request(slot, provider, None)
         # What ranks first anyway needs no selection to make resolution and service agree.
