@@ -102,6 +102,85 @@ def test_a_retired_key_is_not_started_by_a_first_use_that_began_before() -> None
     asyncio.run(run())
 
 
+def test_reconcile_does_not_start_what_was_retired_meanwhile() -> None:
+    async def run() -> None:
+        one, two = Offer("one"), Offer("two")
+        two.go.clear()
+        world = World(two, one)
+        async with world.lifecycle as lifecycle:
+            await lifecycle.activate(*A)
+            swapping = asyncio.create_task(lifecycle.swap(*A, provider="two"))
+            await two.begun.wait()
+            retiring = asyncio.create_task(lifecycle.retire(*A))
+            reconciling = asyncio.create_task(lifecycle.reconcile(also=[(*A, None)]))
+            await turns()
+            two.go.set()
+            await asyncio.wait([swapping, retiring])
+            assert (await reconciling).swapped == ()
+            assert world.serving() is None
+
+    asyncio.run(run())
+
+
+def test_a_tenant_whose_overlay_comes_back_is_served_again() -> None:
+    async def run() -> None:
+        one, two = Offer("one"), Offer("two")
+        world = World(one, two)
+        async with world.lifecycle as lifecycle:
+            for _ in range(2):
+                world.select(tenant="acme", a="one")
+                await lifecycle.reconcile()
+                async with lifecycle.lease(*A, tenant="acme") as part:
+                    assert part.name == "one"
+                world.select()
+                await lifecycle.reconcile()
+                async with lifecycle.lease(*A, tenant="acme") as part:
+                    assert part.name == "two"
+
+    asyncio.run(run())
+
+
+def test_a_tenant_whose_overlay_comes_back_during_a_reconcile_keeps_its_slot() -> None:
+    async def run() -> None:
+        one, two, b1, b2 = Offer("one"), Offer("two"), Offer("b1", key="b"), Offer("b2", key="b")
+        world = World(one, two, b1)
+        async with world.lifecycle as lifecycle:
+            world.select(tenant="acme", a="one")
+            await lifecycle.activate(*A, tenant="acme")
+            await lifecycle.activate("service", "b")
+            b2.go.clear()
+            world.resolver.register(b2.candidate)
+            world.select()
+            reconciling = asyncio.create_task(lifecycle.reconcile())
+            await b2.begun.wait()
+            world.select(tenant="acme", a="one")
+            b2.go.set()
+            report = await reconciling
+            assert report.retired == ()
+            assert world.serving(tenant="acme") == "one"
+
+    asyncio.run(run())
+
+
+def test_a_tenant_that_goes_back_to_the_base_while_it_is_given_another_is_served() -> None:
+    async def run() -> None:
+        zero, one, two = Offer("zero"), Offer("one"), Offer("two")
+        world = World(zero, one, two)
+        async with world.lifecycle as lifecycle:
+            await lifecycle.swap(*A, provider="zero", tenant="acme")
+            one.go.clear()
+            own = asyncio.create_task(lifecycle.swap(*A, provider="one", tenant="acme"))
+            await one.begun.wait()
+            back = asyncio.create_task(lifecycle.swap(*A, tenant="acme"))
+            await turns()
+            one.go.set()
+            await asyncio.wait([own, back])
+            async with lifecycle.lease(*A, tenant="acme") as part:
+                assert part.name == "two"
+
+    asyncio.run(run())
+
+
 def test_a_group_binds_what_ranks_first_by_the_time_it_is_ready() -> None:
     async def run() -> None:
         offers = [Offer(p, key=k) for k in "ab" for p in ("one", "two")]

@@ -37,6 +37,10 @@ def slot_name(domain: str | Key[Any], key: str | None, tenant: str | None) -> Sl
     return (domain, key, tenant)
 
 
+def _serves_nothing(request: Request) -> bool:
+    return request.slot.current is None
+
+
 class Activator:
     """Everything of a manager that is not its public face."""
 
@@ -187,7 +191,7 @@ class Activator:
         attempt = slot.attempt = asyncio.get_running_loop().create_future()
         try:
             request = self._first_request(slot, provider) if revives else Request(slot, lambda: self._usable(slot))
-            await self.swapper.swap([request], force=force, unless_bound=True)
+            await self.swapper.swap([request], force=force, wanted=_serves_nothing)
         except Exception as error:
             attempt.set_exception(error)
             attempt.exception()  # looked at: there may be nobody waiting
@@ -239,17 +243,29 @@ class Activator:
         self._emit(Retired(at, *slot.name, generation.provider, generation.number))
         return generation
 
-    async def retire(self, slot: Slot, *, forget: bool = False) -> None:
-        """Drain and clean up what serves in a slot, which stays retired, or is forgotten before the drain begins."""
+    async def retire(self, slot: Slot, *, forget: bool = False, orphan: bool = False) -> bool:
+        """Drain and clean up what serves in a slot, which stays retired, or is forgotten before the drain begins.
+
+        Args:
+            slot: The slot.
+            forget: Leave it as if it was never used, without what a swap selected for it.
+            orphan: The same, unless its tenant has a selection of its own by the time it is locked.
+
+        Returns:
+            Whether something served.
+        """
         generation: Generation | None = None
         async with self.swapper.locked([slot]):
+            if orphan and self.resolver._current.own_selection(slot.name) is not None:  # noqa: SLF001 - one distribution
+                return False
             if slot.current is not None:
                 generation = self.unbind(slot, slot.current)
-            slot.state, slot.retired = ("inactive", False) if forget else ("retired", True)
+            slot.state, slot.retired = ("inactive", False) if forget or orphan else ("retired", True)
             if forget and slot.beside is None:
                 self.forget_selection(slot.name)
         if generation is not None:
             await self.drainer.retire(slot, generation)
+        return generation is not None
 
     def forget_selection(self, name: SlotName) -> None:
         """Let the configuration decide again what a swap selected."""

@@ -220,8 +220,7 @@ class LifecycleManager(InstanceAccess):
     async def _rejoin_base(self, name: SlotName) -> Any:
         activator = self._activator
         own = activator.slot(name)
-        activator.forget_selection(name)
-        await activator.retire(own)
+        await activator.retire(own, forget=True)
         return (await activator.first_use(activator.slot(name))).instance
 
     async def swap_group(

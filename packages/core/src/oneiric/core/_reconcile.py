@@ -79,16 +79,29 @@ async def reconcile(
         current = slot.current
         broken_first = current is not None and current.candidate.exclusive and winner.exclusive
         (alone if broken_first else group).append(slot)
+    swapped: list[SlotName] = []
+
+    def is_stale(request: Request) -> bool:
+        # Asked anew: it may have been swapped, or retired, since the plan was made.
+        slot = request.slot
+        if slot.current is None or (slot.name not in also and not _has_other_winner(activator, slot)):
+            return False
+        swapped.append(slot.name)
+        return True
+
     for slots in ([group] if group else []) + [[slot] for slot in alone]:
-        await activator.swapper.swap([Request(slot, _winner(activator, slot)) for slot in slots], force=False)
-    for slot in plan.orphans:
-        await activator.retire(slot)
-    return ReconcileReport(
-        swapped=tuple(slot.name for slot in (*group, *alone)),
-        retired=tuple(slot.name for slot in plan.orphans),
-        unresolved=plan.unresolved,
-    )
+        requests = [Request(slot, _winner(activator, slot)) for slot in slots]
+        await activator.swapper.swap(requests, force=False, wanted=is_stale)
+    retired = [slot.name for slot in plan.orphans if await activator.retire(slot, orphan=True)]
+    return ReconcileReport(swapped=tuple(swapped), retired=tuple(retired), unresolved=plan.unresolved)
 
 
 def _winner(activator: Activator, slot: Slot) -> Callable[[], Candidate]:
     return lambda: activator.winner(slot)
+
+
+def _has_other_winner(activator: Activator, slot: Slot) -> bool:
+    try:
+        return slot.current is None or activator.winner(slot) is not slot.current.candidate
+    except ResolutionError:
+        return True  # its swap says so

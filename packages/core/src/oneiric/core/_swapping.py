@@ -88,13 +88,15 @@ class Swapper:
         self.closed = False
         self.ended = False
 
-    async def swap(self, requests: Sequence[Request], *, force: bool, unless_bound: bool = False) -> list[Any]:
+    async def swap(
+        self, requests: Sequence[Request], *, force: bool, wanted: Callable[[Request], bool] | None = None
+    ) -> list[Any]:
         """Give each slot a new generation, all or none, and return their instances in the order asked.
 
         Args:
             requests: The slots to change.
             force: Bind also what reports itself unhealthy.
-            unless_bound: Leave everything as it is when the first slot has something bound by the time it is locked.
+            wanted: Asked of each request once its slot is locked; what it says no to is left as it is.
 
         Raises:
             ResolutionError: A request resolves to nothing.
@@ -102,7 +104,7 @@ class Swapper:
             SwapError: A step failed before the binding; the old generations serve.
         """
         async with self.locked([request.slot for request in requests]):
-            if unless_bound and requests[0].slot.current is not None:
+            if wanted is not None and not (requests := [request for request in requests if wanted(request)]):
                 return []
             changes = [_Change(request) for request in requests]
             started = asyncio.get_running_loop().time()
