@@ -181,6 +181,27 @@ def test_a_tenant_that_goes_back_to_the_base_while_it_is_given_another_is_served
     asyncio.run(run())
 
 
+def test_a_lease_of_a_named_provider_never_gives_another() -> None:
+    async def run() -> None:
+        one, two = Offer("one"), Offer("two")
+        one.go.clear()
+        world = World(one)
+        async with world.lifecycle as lifecycle:
+
+            async def lease() -> str:
+                async with lifecycle.lease(*A, provider="one") as part:
+                    return str(part.name)
+
+            leasing = asyncio.create_task(lease())
+            await one.begun.wait()
+            world.resolver.register(two.candidate)
+            one.go.set()
+            assert await leasing == "one"
+            assert (await lifecycle.handle(*A, provider="one")).instance.name == "one"
+
+    asyncio.run(run())
+
+
 def test_a_group_binds_what_ranks_first_by_the_time_it_is_ready() -> None:
     async def run() -> None:
         offers = [Offer(p, key=k) for k in "ab" for p in ("one", "two")]

@@ -114,8 +114,8 @@ class InstanceAccess:
             ActivationError: A step failed.
             InactiveError: The key was retired.
         """
-        slot = self._activator.slot(slot_name(domain, key, tenant), provider)
-        if slot.current is None:
+        name = slot_name(domain, key, tenant)
+        while (slot := self._activator.slot(name, provider)).current is None:
             await self._activator.first_use(slot)
         return Handle(slot) if provider is None else PinnedHandle(slot, provider)
 

@@ -36,9 +36,10 @@ class Lease:
         if self._gate is not None:
             self._gate()
         slot = self._activator.slot(self._name, self._beside)
-        generation = slot.current
-        if generation is None:
-            generation = await self._activator.first_use(slot)
+        while (generation := slot.current) is None:
+            await self._activator.first_use(slot)
+            # Another provider may serve there by now than the one that is named.
+            slot = self._activator.slot(self._name, self._beside)
         generation.in_flight += 1
         self._generation = generation
         return generation.instance

@@ -54,8 +54,7 @@ class _Target:
         """Take a lease on what serves, activating it if need be; the caller releases it."""
         if self.gate is not None:
             self.gate()
-        slot = self.slot
-        generation = slot.current or await self._activator.first_use(slot)
+        generation = self.slot.current or await self.first_use()
         generation.in_flight += 1
         return generation
 
@@ -84,8 +83,10 @@ class _Target:
         return found
 
     async def first_use(self) -> "Generation":
-        """Activate the slot."""
-        return await self._activator.first_use(self.slot)
+        """Activate the slot, and another if the provider that is named does not serve there by then."""
+        while (generation := (slot := self.slot).current) is None:
+            await self._activator.first_use(slot)
+        return generation
 
 
 class LiveProxy:
