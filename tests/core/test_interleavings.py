@@ -316,6 +316,46 @@ def test_what_a_group_had_prepared_is_torn_down_however_often_it_is_cancelled() 
     asyncio.run(run())
 
 
+def test_a_closing_that_is_cancelled_closes_everything_all_the_same() -> None:
+    async def run() -> None:
+        a1, b1 = Offer("a1"), Offer("b1", key="b")
+        b1.may_close.clear()
+        world = World(a1, b1)
+        lifecycle = world.lifecycle
+        await lifecycle.activate(*A)
+        await lifecycle.activate("service", "b")
+        closing = asyncio.create_task(lifecycle.aclose())
+        await b1.made[0].closing.wait()
+        closing.cancel()
+        await turns()
+        b1.may_close.set()
+        await lifecycle.aclose()
+        assert (a1.open, b1.open) == (0, 0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("drain_seconds", [None, 0.05])
+def test_closing_cleans_up_what_still_drains_when_it_begins(drain_seconds: float | None) -> None:
+    async def run() -> None:
+        one = Offer("one")
+        timeouts = LifecycleTimeouts(drain_seconds=0.1, cleanup_seconds=0.01)
+        if drain_seconds is not None:
+            timeouts = LifecycleTimeouts(drain_seconds=60, cleanup_seconds=0.01)
+        world = World(one, timeouts=timeouts)
+        lifecycle = world.lifecycle
+        async with lifecycle.lease(*A) as held:
+            swapping = asyncio.create_task(lifecycle.swap(*A))
+            await turns()
+            assert lifecycle.get_status(*A).draining == 1
+            await lifecycle.aclose(drain_seconds=drain_seconds)
+            assert held.is_closed
+            assert lifecycle.broken_leases == 1
+        await swapping
+
+    asyncio.run(run())
+
+
 def test_nothing_is_begun_after_the_end_of_changes() -> None:
     async def run() -> None:
         one, two = Offer("one"), Offer("two")

@@ -44,7 +44,7 @@ def _serves_nothing(request: Request) -> bool:
 class Activator:
     """Everything of a manager that is not its public face."""
 
-    __slots__ = ("_clock", "_emit", "_loop", "drainer", "resolver", "slots", "swapper")
+    __slots__ = ("_clock", "_closing", "_emit", "_loop", "drainer", "resolver", "slots", "swapper")
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class Activator:
         self._clock = clock
         self._emit = emit
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing: asyncio.Task[None] | None = None
         self.resolver = resolver
         self.slots = SlotTable()
         made = workshop(self._provide)
@@ -273,10 +274,23 @@ class Activator:
             publish()
 
     async def close(self, cleanup_seconds: float | None, drain_seconds: float | None = None) -> None:
-        """Retire everything, last activated first, at the drain deadline also under leases."""
+        """Retire everything, last activated first, at the drain deadline also under leases.
+
+        A caller that is cancelled leaves that to go on, and a second one waits for it.
+        """
         self.swapper.close()
         if drain_seconds is not None:
             self.drainer.end_by(drain_seconds)
+        closing = self._closing
+        if closing is None or closing.done():
+            closing = self._closing = self.drainer.own(self._close(cleanup_seconds))
+        elif drain_seconds is not None:
+            await self.drainer.end_drains()
+        if not closing.done():
+            await asyncio.wait((closing,))
+        closing.result()
+
+    async def _close(self, cleanup_seconds: float | None) -> None:
         retiring: list[tuple[Slot, Generation]] = []
         for slot in self.slots.all():
             async with slot.lock:
@@ -285,5 +299,5 @@ class Activator:
         retiring.sort(key=lambda pair: pair[1].order, reverse=True)
         for slot, generation in retiring:
             await self.drainer.retire(slot, generation, force=True)
-        self.drainer.force()
+        await self.drainer.end_drains()
         await self.drainer.settle(cleanup_seconds)

@@ -21,7 +21,7 @@ _GRACE_SECONDS = 0.05
 class Drainer:
     """Owns every task that outlives the call which caused it: drains, cleanups, teardowns of failed attempts."""
 
-    __slots__ = ("_clock", "_emit", "_ends_at", "_force", "_late", "_tasks", "_workshop", "broken")
+    __slots__ = ("_clock", "_draining", "_emit", "_ends_at", "_force", "_late", "_tasks", "_workshop", "broken")
 
     def __init__(self, workshop: Workshop, emit: Emitter, clock: Callable[[], float], *, force: bool) -> None:
         self._workshop = workshop
@@ -31,6 +31,8 @@ class Drainer:
         #: Loop time at which every drain ends, whatever its own deadline; None until the manager closes.
         self._ends_at: float | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        #: Done when a drain ends, and what it drains.
+        self._draining: dict[asyncio.Future[None], Generation] = {}
         #: Generations past their drain deadline, waiting for their last lease.
         self._late: set[Generation] = set()
         #: Leases under which a generation was cleaned up.
@@ -82,10 +84,14 @@ class Drainer:
 
     async def _retire(self, slot: Slot, old: Generation, reported: "asyncio.Future[None]", *, force: bool) -> None:
         slot.draining.add(old)
+        drained = asyncio.get_running_loop().create_future()
+        self._draining[drained] = old
         try:
             await self._drain(slot, old, reported, force=force)
         finally:
             slot.draining.discard(old)
+            del self._draining[drained]
+            drained.set_result(None)
         await self.clean_up(slot, old)
 
     async def _drain(self, slot: Slot, old: Generation, reported: "asyncio.Future[None]", *, force: bool) -> None:
@@ -195,6 +201,16 @@ class Drainer:
         for generation in tuple(self._late):
             self.broken += generation.in_flight
             generation.became_idle()
+
+    async def end_drains(self) -> None:
+        """See what drains to its deadline, or to the one that all have in common, and let it be cleaned up then."""
+        self.force()
+        if self._draining:
+            loop = asyncio.get_running_loop()
+            left = None if self._ends_at is None else max(0.0, self._ends_at - loop.time())
+            await asyncio.wait(tuple(self._draining), timeout=left)
+            for generation in tuple(self._draining.values()) if left is not None else ():
+                generation.became_idle()
 
     async def settle(self, seconds: float | None) -> None:
         """Wait for every owned task, then cancel those that are left."""
