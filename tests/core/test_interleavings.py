@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from oneiric.core.errors import InactiveError, LifecycleError
-from oneiric.core.lifecycle import LifecycleManager, LifecycleTimeouts
+from oneiric.core.lifecycle import Keeper, LifecycleManager, LifecycleTimeouts
 from oneiric.core.resolution import Candidate, Policy, Resolver, Selection
 
 A = ("service", "a")
@@ -374,6 +374,47 @@ def test_nothing_is_begun_after_the_end_of_changes() -> None:
             with pytest.raises(LifecycleError, match="closing"):
                 await using
             assert not two.begun.is_set()
+
+    asyncio.run(run())
+
+
+def test_a_cancelled_attempt_that_had_failed_is_recorded() -> None:
+    async def run() -> None:
+        parts: list[Part] = []
+
+        class Bad(Part):
+            def init(self) -> None:
+                raise ValueError("bad")
+
+        may = asyncio.Event()
+
+        def make() -> Part:
+            parts.append(Bad("bad", may))
+            return parts[-1]
+
+        world = World()
+        world.resolver.register(Candidate(domain="service", key="a", provider="bad", factory=make))
+        async with world.lifecycle as lifecycle:
+            using = asyncio.create_task(lifecycle.activate(*A))
+            await turns()
+            assert parts[0].closing.is_set()
+            using.cancel()
+            await asyncio.wait([using])
+            status = lifecycle.get_status(*A)
+            assert (status.state, status.pending_provider, status.failed_swaps) == ("failed", None, 1)
+            may.set()
+
+    asyncio.run(run())
+
+
+def test_a_keeper_whose_opening_was_cancelled_closes_quietly() -> None:
+    async def run() -> None:
+        keeper = Keeper(asyncio.TaskGroup())
+        opening = asyncio.create_task(keeper.open())
+        await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.wait([opening])
+        await keeper.close()
 
     asyncio.run(run())
 

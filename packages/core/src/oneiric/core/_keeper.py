@@ -53,7 +53,9 @@ class Keeper[T]:
         if self._task is None or self._close is None:
             return
         self._close.set()
-        await asyncio.shield(self._task)
+        await asyncio.wait((self._task,))
+        if not self._task.cancelled():  # by `open`, which raised that
+            self._task.result()
 
     async def _keep(self, close: asyncio.Event, opened: "asyncio.Future[T]") -> None:
         try:

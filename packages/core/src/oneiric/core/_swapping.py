@@ -225,8 +225,10 @@ class Swapper:
         try:
             return await attempt.prepare(old, force=force)
         except Exception as error:  # noqa: BLE001 - raised again below, as an error of ours
-            await self._drainer.discard(attempt)
-            failed = self._failed(attempt, error)
+            try:
+                await self._drainer.discard(attempt)
+            finally:  # also when the caller is cancelled meanwhile
+                failed = self._failed(attempt, error)
             cause = self._workshop.reasons.behind(failed, error)
         except BaseException as error:  # cancelled: the caller stops waiting, what was begun is still undone
             self._failed(attempt, error)
