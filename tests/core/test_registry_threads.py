@@ -61,3 +61,33 @@ def test_a_reader_never_sees_half_a_revision() -> None:
     assert torn == []
     assert looks > 0
     assert resolver.revision == 301
+
+
+def test_the_journal_has_the_order_of_the_revisions() -> None:
+    stopped, may_go_on = threading.Event(), threading.Event()
+    slow: list[threading.Thread] = []
+
+    def clock() -> float:
+        if threading.current_thread() in slow:
+            stopped.set()
+            may_go_on.wait(10)
+        return 0.0
+
+    resolver = Resolver(clock=clock)
+
+    def register(number: int) -> threading.Thread:
+        return threading.Thread(target=resolver.apply, args=(pair(number),))
+
+    first, second = register(1), register(2)
+    slow.append(first)
+    first.start()
+    stopped.wait(10)
+    second.start()
+    second.join(0.05)  # where it need not wait for the first one it ends in that time
+    may_go_on.set()
+    for thread in (first, second):
+        thread.join()
+    winner = resolver.get("task", "left")
+    assert winner is not None
+    assert resolver.journal.at(0.0, "task", "left").provider == winner.provider
+    assert [entry.revision for entry in resolver.journal] == [1, 1, 2, 2]

@@ -97,10 +97,12 @@ class Revision:
 class Change:
     """What one revision changed, for observers and the journal."""
 
-    __slots__ = ("added", "after", "before", "touched", "withdrawn")
+    __slots__ = ("added", "after", "at", "before", "touched", "withdrawn")
 
     def __init__(self, before: Revision, after: Revision) -> None:
         self.before, self.after = before, after
+        #: When it was made, for whoever notes it.
+        self.at = 0.0
         self.added: list[Candidate] = []
         self.withdrawn: list[Candidate] = []
         self.touched: dict[str, dict[str, Any]] = {}
@@ -143,8 +145,12 @@ class Registry:
         add: Iterable[Candidate] = (),
         withdraw: Iterable[str | Candidate] = (),
         policy: Policy | None = None,
+        *,
+        record: Callable[[Change], object] | None = None,
     ) -> Change | None:
         """Make one revision of all the changes, or none at all; None when there is nothing to change.
+
+        *record* is called with the change before the next writer has its turn.
 
         Raises:
             DuplicateCandidateError: *add* states one identity twice.
@@ -166,6 +172,8 @@ class Registry:
             change.added, change.withdrawn, change.touched = draft.added, draft.withdrawn, draft.changes
             self._registrations = draft.registrations
             self.revision = after
+            if record is not None:
+                record(change)
             return change
 
     @contextmanager

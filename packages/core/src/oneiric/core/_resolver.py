@@ -115,7 +115,7 @@ class Resolver:
             DuplicateCandidateError: *add* states one identity twice.
             InvalidCandidateError: *add* holds something that is not a `Candidate`.
         """
-        change = self._registry.apply(add, withdraw, policy)
+        change = self._registry.apply(add, withdraw, policy, record=self._record)
         if change is not None:
             self._announce(change)
         return self._registry.revision.number
@@ -146,16 +146,22 @@ class Resolver:
         published: list[Change | None] = []
         with self._registry.selecting(selections) as publish:
             yield lambda: published.append(publish())
+            for change in published:
+                if change is not None:
+                    self._record(change)
         for change in published:
             if change is not None:
                 self._announce(change)
 
+    def _record(self, change: Change) -> None:
+        """Note a change while other writers wait, so that the journal has the order of the revisions."""
+        change.at = self._clock()
+        self.journal.record_winners(change, change.at)
+
     def _announce(self, change: Change) -> None:
-        at, after = self._clock(), change.after
-        self.journal.record_winners(change, at)
         if not self._observers:
             return
-        emit, number = self._observers.emit, after.number
+        at, emit, number = change.at, self._observers.emit, change.after.number
         for candidate in change.withdrawn:
             emit(Withdrawn(at, number, candidate))
         for candidate in change.added:
