@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from oneiric.core.errors import InactiveError, LifecycleError
+from oneiric.core.errors import ActivationError, InactiveError, LifecycleError
 from oneiric.core.lifecycle import Keeper, LifecycleManager, LifecycleTimeouts
 from oneiric.core.resolution import Candidate, Policy, Resolver, Selection
 
@@ -450,5 +451,32 @@ def test_a_failed_group_leaves_no_key_without_a_provider() -> None:
             g.cancel()
             await asyncio.wait([g])
             assert world.serving() == "one"
+
+    asyncio.run(run())
+
+
+def test_an_instance_whose_late_init_returns_it_is_cleaned_up() -> None:
+    async def run() -> None:
+        gone = asyncio.Event()
+
+        class Fluent:
+            async def init(self) -> Fluent:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+                return self
+
+            def close(self, reason: str) -> None:
+                raise AssertionError(reason)
+
+            def cleanup(self) -> None:
+                gone.set()
+
+        world = World(timeouts=LifecycleTimeouts(activation_seconds=0))
+        world.resolver.register(Candidate(domain="service", key="a", provider="one", factory=Fluent))
+        async with world.lifecycle as lifecycle:
+            with pytest.raises(ActivationError, match="deadline"):
+                await lifecycle.activate(*A)
+            async with asyncio.timeout(1):
+                await gone.wait()
 
     asyncio.run(run())

@@ -192,8 +192,9 @@ class Drainer:
                 await asyncio.wait(hung)
         for future in runner.pending:
             # Looked at, so that asyncio reports neither a forgotten exception nor a coroutine nobody awaited.
-            if not future.cancelled() and future.exception() is None and hasattr(future.result(), "close"):
-                future.result().close()
+            # What a step returned is closed by nobody else only if it is such a coroutine; an instance has its cleanup.
+            if not future.cancelled() and future.exception() is None and asyncio.iscoroutine(result := future.result()):
+                result.close()
 
     def force(self) -> None:
         """Clean up from now on at the drain deadline whatever holds a lease, also what drains already."""
